@@ -1,0 +1,91 @@
+//! What an issuer says of itself.
+
+use reqwest::{Client, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use crate::error::TokenError;
+use crate::http;
+use crate::issuer::{Issuer, secure};
+
+const CALL: &str = "discovery";
+const LIMIT: usize = 256 * 1024;
+
+/// The part of an issuer's metadata that we use.
+#[derive(Clone, Debug, Deserialize)]
+pub struct IssuerMetadata {
+    /// The issuer's own name, equal to the one asked for.
+    pub issuer: String,
+    /// Where tokens are asked for.
+    pub token_endpoint: Url,
+    /// Where its public keys are.
+    pub jwks_uri: Url,
+}
+
+/// Fetches an issuer's metadata: OpenID Connect Discovery first, then RFC 8414 for an issuer that has no such document.
+///
+/// # Errors
+/// When the issuer can't be reached, has neither document, names itself otherwise, or names an endpoint without TLS.
+pub async fn discover(client: &Client, issuer: &Issuer) -> Result<IssuerMetadata, TokenError> {
+    let openid = format!("{}/.well-known/openid-configuration", issuer.without_slash());
+    if let Some(metadata) = fetch(client, issuer, &openid).await? {
+        return check(issuer, metadata);
+    }
+    // RFC 8414 section 3.1: the well-known part stands between host and path.
+    let rfc8414 = Url::parse(issuer.without_slash()).ok().and_then(|url| {
+        let path = url.path().trim_end_matches('/');
+        url.join(&format!("/.well-known/oauth-authorization-server{path}")).ok()
+    });
+    match rfc8414 {
+        Some(url) => match fetch(client, issuer, url.as_str()).await? {
+            Some(metadata) => check(issuer, metadata),
+            None => Err(bad(issuer, "it has neither an OpenID nor an OAuth metadata document")),
+        },
+        None => Err(bad(issuer, "its name makes no metadata URL")),
+    }
+}
+
+async fn fetch(client: &Client, issuer: &Issuer, url: &str) -> Result<Option<IssuerMetadata>, TokenError> {
+    let broken = |error: reqwest::Error| TokenError::Unreachable {
+        issuer: issuer.to_string(),
+        call: CALL,
+        reason: http::reason(&error),
+    };
+    #[expect(clippy::disallowed_methods, reason = "no redirects, time-outs set, bounded body")]
+    let response = client.get(url).send().await.map_err(broken)?;
+    match response.status() {
+        StatusCode::OK => (),
+        StatusCode::NOT_FOUND => return Ok(None),
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            let retry_after = http::retry_after(&response);
+            return Err(TokenError::Busy {
+                issuer: issuer.to_string(),
+                call: CALL,
+                status: status.as_u16(),
+                retry_after,
+            });
+        }
+        _ => return Err(bad(issuer, "the metadata document is answered with an unexpected status")),
+    }
+    let body = http::body(response, LIMIT).await.map_err(broken)?;
+    let body = body.ok_or_else(|| bad(issuer, "the metadata document is too long"))?;
+    serde_json::from_slice(&body).map(Some).map_err(|_| bad(issuer, "the metadata document can't be read"))
+}
+
+fn check(issuer: &Issuer, metadata: IssuerMetadata) -> Result<IssuerMetadata, TokenError> {
+    if metadata.issuer != issuer.as_str() {
+        return Err(TokenError::Mismatch {
+            issuer: issuer.to_string(),
+            call: CALL,
+            reason: "its metadata names another issuer; a slash at the end counts".into(),
+        });
+    }
+    if !secure(&metadata.token_endpoint) || !secure(&metadata.jwks_uri) {
+        return Err(bad(issuer, "its metadata names an endpoint that is not https"));
+    }
+    Ok(metadata)
+}
+
+fn bad(issuer: &Issuer, reason: &'static str) -> TokenError {
+    TokenError::BadAnswer { issuer: issuer.to_string(), call: CALL, reason }
+}

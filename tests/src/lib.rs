@@ -1,0 +1,6 @@
+//! A grid in a box: an OAuth2 issuer, an FTS over its own database, storage endpoints that check every token and copy
+//! from third parties, and a real Rucio database, all on loopback with TLS. See `src/main.rs` for the main job.
+
+pub mod mint;
+pub mod pki;
+pub mod server;

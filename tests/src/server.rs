@@ -1,0 +1,108 @@
+//! HTTP/1.1 over TLS on a loopback port, with a switch that takes the server away as a crash would: the port is closed and
+//! every connection cut.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// A running server.
+#[derive(Clone)]
+pub struct Server {
+    address: SocketAddr,
+    up: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Serves `router` on `port` of 127.0.0.1 (0: any free one) until `stop` fires.
+    ///
+    /// # Errors
+    /// When the port can't be bound.
+    pub async fn start(router: Router, tls: Arc<ServerConfig>, port: u16, stop: CancellationToken) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        let (up, watched) = watch::channel(true);
+        tokio::spawn(run(listener, address, TlsAcceptor::from(tls), router, watched, stop));
+        Ok(Self { address, up })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL, `https://127.0.0.1:<port>`.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Takes the server away, or brings it back on the same port. While away, connections are refused.
+    pub fn set_up(&self, up: bool) {
+        self.up.send_replace(up);
+    }
+}
+
+async fn run(
+    first: TcpListener,
+    address: SocketAddr,
+    tls: TlsAcceptor,
+    router: Router,
+    mut up: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let mut listener = Some(first);
+    while !stop.is_cancelled() {
+        let Some(listening) = listener.take() else {
+            listener = TcpListener::bind(address).await.ok();
+            tokio::time::sleep(Duration::from_millis(if listener.is_some() { 0 } else { 50 })).await;
+            continue;
+        };
+        let cut = stop.child_token();
+        loop {
+            tokio::select! {
+                accepted = listening.accept() => if let Ok((stream, _)) = accepted {
+                    tokio::spawn(connection(stream, tls.clone(), router.clone(), cut.clone()));
+                },
+                () = down(&mut up) => break,
+                () = stop.cancelled() => return,
+            }
+        }
+        cut.cancel();
+        drop(listening);
+        tokio::select! {
+            _ = up.wait_for(|up| *up) => (),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Ends when the switch is off.
+async fn down(up: &mut watch::Receiver<bool>) {
+    if up.wait_for(|up| !*up).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, cut: CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let serving = async {
+        let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(10), tls.accept(stream)).await else { return };
+        let _ = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .await;
+    };
+    tokio::select! {
+        () = serving => (),
+        () = cut.cancelled() => (),
+    }
+}

@@ -1,1 +1,21 @@
-//! x
+//! Submits Rucio's queued transfer requests to FTS with an FTS-audience token.
+//!
+//! One natural way for a request: [`rucio::queue`] picks it, [`choose`] decides where it comes from and where it goes,
+//! [`job`] puts it into an FTS job, [`rucio::claim`] takes it (`Q` to `G`, with the job's id), [`submit`] posts the job, and
+//! [`rucio::settle`] closes the claim (`G` to `S`). A claim that a crash or a lost answer left open is resolved by its job
+//! id ([`submit`] again).
+//!
+//! The statements and states are those of Rucio 41.5.1's own conveyor, so that its poller and finisher go on as if it had
+//! submitted the job itself.
+
+pub mod choose;
+pub mod job;
+mod name;
+pub mod request;
+pub mod rucio;
+mod run;
+pub mod settings;
+pub mod submit;
+pub mod topology;
+
+pub use run::{Arguments, run};

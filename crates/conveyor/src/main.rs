@@ -1,2 +1,14 @@
-//! x
-fn main() {}
+//! The `conveyor` daemon.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use conveyor::{Arguments, run};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report("conveyor"),
+    }
+}

@@ -1,1 +1,11 @@
-//! x
+//! What the two daemons share: configuration files ([`config`]), logs ([`logs`]), signals ([`Shutdown`]), the sections of
+//! the configuration that both have ([`settings`]), and how a process ends ([`Failure`]).
+
+pub mod config;
+mod failure;
+pub mod logs;
+pub mod settings;
+mod shutdown;
+
+pub use failure::Failure;
+pub use shutdown::Shutdown;

@@ -67,7 +67,9 @@ pub enum CacheError {
         source: std::io::Error,
     },
     /// The folder or the key file can be read by others.
-    #[error("token cache {path}: others may read it (mode {mode:o}); set it to 0700 (folder) or 0600 (key file)")]
+    #[error(
+        "token cache {path}: others may read it (mode {mode:o}); set it to 0700 (folder) or 0600 (key file)"
+    )]
     Open {
         /// The path.
         path: String,

@@ -55,8 +55,12 @@ impl OAuthCode {
             Self::InvalidClient => "check the client id and the secret file",
             Self::InvalidScope => "the client may not have one of the scopes: register them at the issuer",
             Self::InvalidTarget => "the issuer does not serve this audience",
-            Self::InvalidGrant | Self::InvalidToken => "the subject token is expired, revoked or not this issuer's",
-            Self::UnauthorizedClient | Self::UnsupportedGrantType => "the client may not use this grant: enable it",
+            Self::InvalidGrant | Self::InvalidToken => {
+                "the subject token is expired, revoked or not this issuer's"
+            }
+            Self::UnauthorizedClient | Self::UnsupportedGrantType => {
+                "the client may not use this grant: enable it"
+            }
             Self::AccessDenied => "a policy of the issuer forbids it",
             Self::InvalidRequest | Self::Other => "see the issuer's log",
         }

@@ -109,6 +109,7 @@ pub fn retry_after(response: &Response) -> Option<Duration> {
 pub fn printable(text: &str) -> String {
     const LONGEST: usize = 300;
     let words = text.split_whitespace().map(|word| if word.len() > 80 { "[long word]" } else { word });
-    let line: String = words.collect::<Vec<_>>().join(" ").chars().filter(|c| (' '..='~').contains(c)).collect();
+    let line: String =
+        words.collect::<Vec<_>>().join(" ").chars().filter(|c| (' '..='~').contains(c)).collect();
     line.chars().take(LONGEST).collect()
 }

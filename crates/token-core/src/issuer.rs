@@ -16,7 +16,9 @@ pub enum IssuerError {
     #[error("the issuer is not https (plain http is taken on loopback addresses only)")]
     NotHttps,
     /// Has a query, a fragment or a user name.
-    #[error("the issuer has a query, a fragment or a user name, which OpenID Connect Discovery does not allow")]
+    #[error(
+        "the issuer has a query, a fragment or a user name, which OpenID Connect Discovery does not allow"
+    )]
     Extras,
 }
 
@@ -103,10 +105,14 @@ mod tests {
 
     #[test]
     fn only_https_or_loopback() {
-        for good in ["https://iam.example/", "https://iam.example", "http://127.0.0.1:8080/", "http://[::1]:1/x"] {
+        for good in
+            ["https://iam.example/", "https://iam.example", "http://127.0.0.1:8080/", "http://[::1]:1/x"]
+        {
             assert!(Issuer::new(good).is_ok(), "{good}");
         }
-        for bad in ["iam.example", "http://iam.example", "https://iam.example/?a", "https://u@iam.example", ""] {
+        for bad in
+            ["iam.example", "http://iam.example", "https://iam.example/?a", "https://u@iam.example", ""]
+        {
             assert!(Issuer::new(bad).is_err(), "{bad}");
         }
     }

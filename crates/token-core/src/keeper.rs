@@ -161,7 +161,11 @@ impl TokenKeeper {
         !left.is_zero() && left >= min_life.min(half)
     }
 
-    async fn fetch<F>(&self, key: &CacheKey, fetch: impl FnOnce() -> F + Send) -> Result<CachedToken, TokenError>
+    async fn fetch<F>(
+        &self,
+        key: &CacheKey,
+        fetch: impl FnOnce() -> F + Send,
+    ) -> Result<CachedToken, TokenError>
     where
         F: Future<Output = Result<Grant, TokenError>> + Send,
     {

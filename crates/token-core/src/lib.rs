@@ -31,7 +31,7 @@ pub use clock::{Clock, ManualClock, SystemClock, UnixSeconds};
 pub use error::{OAuthCode, TokenError};
 pub use hash::{hex, random_hex};
 pub use issuer::{Issuer, IssuerError};
-pub use keeper::{BearerSource, Freshness, KeeperCounts, TokenKeeper, TokenWish};
+pub use keeper::{BearerFuture, BearerSource, Freshness, KeeperCounts, TokenKeeper, TokenWish};
 pub use metadata::{IssuerMetadata, discover};
 pub use oauth::{ClientCredentials, Grant, OAuthClient, OAuthSettings, TokenRequest};
 pub use path::{PathError, StoragePath};

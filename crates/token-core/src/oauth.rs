@@ -8,7 +8,7 @@ use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
@@ -118,7 +118,15 @@ impl OAuthClient {
     ) -> Result<Self, SetupError> {
         let http = http::client(&settings.http)?;
         let permits = Semaphore::new(settings.max_in_flight.max(1));
-        Ok(Self { settings, http, clock, metadata: Mutex::new(None), permits, calls: AtomicU64::new(0), cancel })
+        Ok(Self {
+            settings,
+            http,
+            clock,
+            metadata: Mutex::new(None),
+            permits,
+            calls: AtomicU64::new(0),
+            cancel,
+        })
     }
 
     /// The issuer.
@@ -187,13 +195,17 @@ impl OAuthClient {
         .await
     }
 
-    async fn once(&self, call: Call, form: &[(&str, &str)], request: &TokenRequest) -> Result<Grant, TokenError> {
+    async fn once(
+        &self,
+        call: Call,
+        form: &[(&str, &str)],
+        request: &TokenRequest,
+    ) -> Result<Grant, TokenError> {
         let _permit = self.permits.acquire().await.map_err(|_| self.unreachable(call, "shutting down"))?;
         let endpoint = self.metadata().await?.token_endpoint;
         // RFC 6749 section 2.3.1: id and secret are form-encoded before they become user name and password.
         let encoded = |text: &str| Zeroizing::new(byte_serialize(text.as_bytes()).collect::<String>());
-        let (id, secret) =
-            (encoded(&self.settings.client_id), encoded(self.settings.client_secret.expose()));
+        let (id, secret) = (encoded(&self.settings.client_id), encoded(self.settings.client_secret.expose()));
         self.calls.fetch_add(1, Ordering::Relaxed);
         let sent = self.http.post(endpoint).basic_auth(id.as_str(), Some(secret.as_str())).form(form);
         #[expect(clippy::disallowed_methods, reason = "no redirects, time-outs set, bounded body")]
@@ -209,7 +221,8 @@ impl OAuthClient {
             .map(Zeroizing::new)
             .ok_or_else(|| self.bad(call, "it is too long"))?;
         if status == StatusCode::OK {
-            let answer = serde_json::from_slice(&body).map_err(|_| self.bad(call, "it is no token answer"))?;
+            let answer =
+                serde_json::from_slice(&body).map_err(|_| self.bad(call, "it is no token answer"))?;
             return self.check(call, answer, request);
         }
         Err(self.refusal(call, status, retry_after, &body))
@@ -277,8 +290,8 @@ impl OAuthClient {
         if expires_at <= now {
             return Err(self.mismatch(call, "it has expired already; compare the clocks".into()));
         }
-        debug!(issuer = %self.settings.issuer, audience = request.audience, scope = %request.scope,
-            token = %token.fingerprint(), expires_in_s = now.until(expires_at).as_secs(), "{}", call.name());
+        info!(issuer = %self.settings.issuer, audience = request.audience, scope = %request.scope,
+            token = %token.fingerprint(), expires_in_s = now.until(expires_at).as_secs(), "token by {}", call.name());
         Ok(Grant { token, expires_at })
     }
 

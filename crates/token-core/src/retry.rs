@@ -42,7 +42,11 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { initial: Duration::from_millis(250), max: Duration::from_secs(10), total: Duration::from_secs(30) }
+        Self {
+            initial: Duration::from_millis(250),
+            max: Duration::from_secs(10),
+            total: Duration::from_secs(30),
+        }
     }
 }
 

@@ -37,8 +37,7 @@ impl Operation {
 
     /// Whether the right to `self` holds the right to `wanted`.
     pub fn covers(self, wanted: Self) -> bool {
-        self == wanted
-            || matches!((self, wanted), (Self::Modify, Self::Create) | (Self::Stage, Self::Poll))
+        self == wanted || matches!((self, wanted), (Self::Modify, Self::Create) | (Self::Stage, Self::Poll))
     }
 }
 
@@ -90,7 +89,9 @@ impl Scope {
     /// Whether holding `self` is enough for `wanted`.
     pub fn covers(&self, wanted: &Self) -> bool {
         match (self, wanted) {
-            (Self::Storage(held, above), Self::Storage(want, below)) => held.covers(*want) && above.covers(below),
+            (Self::Storage(held, above), Self::Storage(want, below)) => {
+                held.covers(*want) && above.covers(below)
+            }
             (Self::Other(held), Self::Other(want)) => held == want,
             _ => false,
         }
@@ -172,7 +173,10 @@ mod tests {
     fn a_request_is_within_a_token_or_what_is_beyond_is_named() {
         let held = set("fts storage.read:/ storage.modify:/data");
         assert!(set("storage.read:/a/b storage.create:/data/x").beyond(&held).is_empty());
-        assert_eq!(set("storage.modify:/database storage.read:/a").beyond(&held), set("storage.modify:/database"));
+        assert_eq!(
+            set("storage.modify:/database storage.read:/a").beyond(&held),
+            set("storage.modify:/database")
+        );
         assert_eq!(set("offline_access").beyond(&held), set("offline_access"));
         assert_eq!(set("storage.stage:/data").beyond(&held), set("storage.stage:/data"));
     }

@@ -15,7 +15,9 @@ const MAX_TOKEN: usize = 16 * 1024;
 #[non_exhaustive]
 pub enum SecretError {
     /// Not the `b64token` of RFC 6750 section 2.1, so it can't be a bearer token.
-    #[error("the access token is not a bearer token (RFC 6750 section 2.1): empty or with characters outside it")]
+    #[error(
+        "the access token is not a bearer token (RFC 6750 section 2.1): empty or with characters outside it"
+    )]
     NotABearer,
     /// Longer than the limit.
     #[error("the access token is {0} bytes long, over the limit of {MAX_TOKEN}")]

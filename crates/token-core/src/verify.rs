@@ -121,7 +121,8 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: UnixSeconds) -> 
     if header.crit.is_some() {
         return Err(VerifyError::Critical);
     }
-    if header.typ.is_some_and(|typ| !["jwt", "at+jwt", "application/at+jwt"].contains(&&*typ.to_lowercase())) {
+    if header.typ.is_some_and(|typ| !["jwt", "at+jwt", "application/at+jwt"].contains(&&*typ.to_lowercase()))
+    {
         return Err(VerifyError::Type);
     }
     let kid = header.kid.ok_or(VerifyError::NoKeyId)?;
@@ -211,13 +212,20 @@ mod tests {
         let bad = |change: fn(&mut Value, &mut Header)| outcome(change).unwrap_err();
         assert_eq!(bad(|c, _| c["iss"] = json!("https://i/")), VerifyError::Issuer);
         assert_eq!(bad(|c, _| c["aud"] = json!(["b", ANY_AUDIENCE])), VerifyError::Audience);
-        assert_eq!(bad(|c, _| { c.as_object_mut().unwrap().remove("aud"); }), VerifyError::Audience);
+        assert_eq!(
+            bad(|c, _| {
+                c.as_object_mut().unwrap().remove("aud");
+            }),
+            VerifyError::Audience
+        );
         assert_eq!(bad(|c, _| c["exp"] = json!(NOW.0)), VerifyError::Expired);
         assert_eq!(bad(|c, _| c["nbf"] = json!(NOW.0 + 61)), VerifyError::NotYet);
         assert_eq!(bad(|c, _| c["wlcg.ver"] = json!("2.0")), VerifyError::Version);
         assert!(outcome(|c, _| c["wlcg.ver"] = json!("1.7")).is_ok());
-        assert_eq!(bad(|c, _| c["scope"] = json!("storage.read")),
-            VerifyError::Scope(ScopeError::NoPath("storage.read")));
+        assert_eq!(
+            bad(|c, _| c["scope"] = json!("storage.read")),
+            VerifyError::Scope(ScopeError::NoPath("storage.read"))
+        );
         assert_eq!(bad(|_, h| h.kid = Some("other".into())), VerifyError::UnknownKey);
         assert_eq!(bad(|_, h| h.kid = None), VerifyError::NoKeyId);
         assert_eq!(bad(|_, h| h.typ = Some("JWE".into())), VerifyError::Type);

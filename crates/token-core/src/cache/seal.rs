@@ -84,8 +84,7 @@ fn aad(name: &[u8]) -> Aad<Vec<u8>> {
 /// Refuses a file or folder that group or others may read.
 pub(super) fn private(path: &Path) -> Result<(), CacheError> {
     let shown = path.display().to_string();
-    let metadata =
-        fs::metadata(path).map_err(|source| CacheError::File { path: shown.clone(), source })?;
+    let metadata = fs::metadata(path).map_err(|source| CacheError::File { path: shown.clone(), source })?;
     match metadata.permissions().mode() & 0o7777 {
         mode if mode & 0o077 != 0 => Err(CacheError::Open { path: shown, mode }),
         _ => Ok(()),

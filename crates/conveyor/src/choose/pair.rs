@@ -1,0 +1,60 @@
+//! Which protocol of the source goes with which of the destination.
+
+use crate::topology::{Protocol, Rse};
+
+/// What Rucio's fts3 transfertool can carry.
+const TRANSFERTOOL: [&str; 10] =
+    ["root", "davs", "https", "http", "file", "storm", "srm+https", "scp", "rsync", "rclone"];
+/// Schemes that can be copied into each other.
+const ALIKE: [&str; 4] = ["https", "davs", "srm+https", "cs3s"];
+
+/// The schemes that transfers may use; empty is all that the transfertool carries.
+#[derive(Clone, Debug, Default)]
+pub struct Schemes(pub Vec<String>);
+
+impl Schemes {
+    fn allows(&self, scheme: &str) -> bool {
+        TRANSFERTOOL.contains(&scheme) && (self.0.is_empty() || self.0.iter().any(|s| s == scheme))
+    }
+}
+
+/// A protocol to read with and one to write with.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub(super) read: &'a Protocol,
+    pub(super) write: &'a Protocol,
+}
+
+/// The first fitting pair, the destination's order first.
+pub(super) fn best<'a>(source: &'a Rse, destination: &'a Rse, schemes: &Schemes) -> Option<Pair<'a>> {
+    ordered(destination, schemes, |p| p.tpc_write)
+        .into_iter()
+        .find_map(|write| Some(Pair { read: read_protocol(source, &write.scheme, schemes)?, write }))
+}
+
+/// The source's best protocol that can be copied to `scheme`.
+pub(super) fn read_protocol<'a>(source: &'a Rse, scheme: &str, schemes: &Schemes) -> Option<&'a Protocol> {
+    ordered(source, schemes, |p| p.tpc_read).into_iter().find(|read| compatible(&read.scheme, scheme))
+}
+
+fn compatible(one: &str, other: &str) -> bool {
+    one == other || (ALIKE.contains(&one) && ALIKE.contains(&other))
+}
+
+/// The protocols that are on, by rank; Rucio shuffles equal ones, we take them by name.
+fn ordered<'a>(
+    rse: &'a Rse,
+    schemes: &Schemes,
+    rank: impl Fn(&Protocol) -> Option<i64>,
+) -> Vec<&'a Protocol> {
+    let mut list: Vec<_> = rse
+        .protocols
+        .iter()
+        .filter(|protocol| schemes.allows(&protocol.scheme))
+        .filter_map(|protocol| {
+            Some((rank(protocol)?, &protocol.scheme, &protocol.hostname, protocol.port, protocol))
+        })
+        .collect();
+    list.sort_by(|a, b| (a.0, a.1, a.2, a.3).cmp(&(b.0, b.1, b.2, b.3)));
+    list.into_iter().map(|(.., protocol)| protocol).collect()
+}

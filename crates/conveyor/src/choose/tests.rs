@@ -1,0 +1,146 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::request::{Attributes, RequestId};
+use crate::topology::Protocol;
+
+fn protocol(scheme: &str) -> Protocol {
+    Protocol {
+        scheme: scheme.into(),
+        hostname: "h".into(),
+        port: 1,
+        prefix: "/p".into(),
+        implementation: "rucio.rse.protocols.gfal.Default".into(),
+        tpc_read: Some(1),
+        tpc_write: Some(1),
+        web_service_path: None,
+    }
+}
+
+fn rse(name: &str) -> Rse {
+    let attributes = [("fts", "https://fts:8446"), ("oidc_support", "true")];
+    Rse {
+        id: RseId(name.into()),
+        name: name.into(),
+        tape: false,
+        deterministic: true,
+        staging_area: false,
+        availability_read: true,
+        attributes: attributes.map(|(k, v)| (k.into(), v.into())).into(),
+        protocols: vec![protocol("davs")],
+    }
+}
+
+fn request(sources: &[(&str, i64)]) -> Request {
+    let replica =
+        |(rse, ranking): &(&str, i64)| Replica { rse: RseId((*rse).into()), path: None, ranking: *ranking };
+    Request {
+        id: RequestId("0".repeat(32)),
+        scope: "test".into(),
+        name: "f".into(),
+        rule_id: None,
+        activity: None,
+        bytes: Some(1),
+        md5: None,
+        adler32: Some("00000001".into()),
+        account: None,
+        attributes: Attributes::Missing,
+        priority: None,
+        destination: RseId("D".into()),
+        prepared_source: None,
+        datatype: None,
+        replicas: sources.iter().map(replica).collect(),
+    }
+}
+
+/// A and B are linked to D at distances 2 and 1; C is not linked.
+fn verdict(request: &Request, change: impl Fn(&mut HashMap<&str, Rse>)) -> Verdict {
+    let mut rses: HashMap<_, _> = ["A", "B", "C", "D"].map(|name| (name, rse(name))).into();
+    change(&mut rses);
+    let link = |from: &str, distance| ((RseId(from.into()), RseId("D".into())), distance);
+    let topology = Topology::new(rses.into_values().collect(), [link("A", 2), link("B", 1)].into());
+    choose(request, &topology, &Rules { schemes: Schemes::default(), max_extra_sources: 5 })
+}
+
+fn sources(verdict: Verdict) -> Vec<String> {
+    match verdict {
+        Verdict::Submit(plan) => plan.sources.into_iter().map(|source| source.rse.0).collect(),
+        other => panic!("not submitted: {other:?}"),
+    }
+}
+
+fn state(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::End(end, words) => (end.letter(), words),
+        Verdict::Leave(words) => ("Q", words),
+        Verdict::Submit(_) => panic!("submitted"),
+    }
+}
+
+#[test]
+fn ranking_comes_before_distance() {
+    assert_eq!(sources(verdict(&request(&[("A", 0), ("B", 0)]), |_| ())), ["B", "A"]);
+    assert_eq!(sources(verdict(&request(&[("A", 0), ("B", -1)]), |_| ())), ["A", "B"]);
+}
+
+#[test]
+fn a_prepared_source_is_the_only_one_while_it_can_be_used() {
+    let mut request = request(&[("A", 0), ("B", 0)]);
+    request.prepared_source = Some(RseId("A".into()));
+    assert_eq!(sources(verdict(&request, |_| ())), ["A"]);
+    assert_eq!(
+        sources(verdict(&request, |rses| rses.get_mut("A").unwrap().availability_read = false)),
+        ["B"]
+    );
+}
+
+#[test]
+fn every_reason_has_its_state_and_words() {
+    let one = request(&[("A", 0)]);
+    assert_eq!(state(verdict(&request(&[]), |_| ())), ("N", "no replica"));
+    assert_eq!(state(verdict(&request(&[("C", 0)]), |_| ())), ("N", "no distance"));
+    let blocked = |rses: &mut HashMap<&str, Rse>| rses.get_mut("A").unwrap().availability_read = false;
+    assert_eq!(state(verdict(&one, blocked)), ("N", "blocked source"));
+    let root = |rses: &mut HashMap<&str, Rse>| rses.get_mut("D").unwrap().protocols = vec![protocol("root")];
+    assert_eq!(state(verdict(&one, root)), ("M", "scheme mismatch"));
+    let no_tpc = |rses: &mut HashMap<&str, Rse>| rses.get_mut("A").unwrap().protocols[0].tpc_read = None;
+    assert_eq!(state(verdict(&one, no_tpc)), ("M", "scheme mismatch"));
+    let no_fts = |rses: &mut HashMap<&str, Rse>| drop(rses.get_mut("D").unwrap().attributes.remove("fts"));
+    assert_eq!(state(verdict(&one, no_fts)), ("Q", "no `fts` attribute"));
+    let tape = |rses: &mut HashMap<&str, Rse>| rses.get_mut("A").unwrap().tape = true;
+    assert_eq!(state(verdict(&one, tape)).0, "Q");
+    let mut no_tape = one.clone();
+    no_tape.attributes = Attributes::parse(Some(r#"{"allow_tape_source": false}"#));
+    assert_eq!(state(verdict(&no_tape, tape)), ("O", "only tape sources"));
+    let x509 =
+        |rses: &mut HashMap<&str, Rse>| drop(rses.get_mut("A").unwrap().attributes.remove("oidc_support"));
+    assert_eq!(state(verdict(&one, x509)).0, "Q");
+}
+
+#[test]
+fn the_named_source_is_the_only_one_and_an_expression_is_left_alone() {
+    let mut named = request(&[("A", 0), ("B", 0)]);
+    named.attributes = Attributes::parse(Some(r#"{"source_replica_expression": "A"}"#));
+    assert_eq!(sources(verdict(&named, |_| ())), ["A"]);
+    named.attributes = Attributes::parse(Some(r#"{"source_replica_expression": "A|B"}"#));
+    assert_eq!(state(verdict(&named, |_| ())).0, "Q");
+}
+
+#[test]
+fn checksums_follow_both_ends() {
+    let plan = |change: &dyn Fn(&mut HashMap<&str, Rse>)| match verdict(&request(&[("A", 0)]), change) {
+        Verdict::Submit(plan) => (plan.verify, plan.checksum),
+        other => panic!("{other:?}"),
+    };
+    let set = |name: &'static str, key: &'static str, value: &'static str| {
+        move |rses: &mut HashMap<&str, Rse>| {
+            rses.get_mut(name).unwrap().attributes.insert(key.into(), value.into());
+        }
+    };
+    let adler = Some("ADLER32:00000001".to_owned());
+    assert_eq!(plan(&|_| ()), (VerifyChecksum::Both, adler.clone()));
+    assert_eq!(plan(&set("A", "supported_checksums", "none")), (VerifyChecksum::Target, adler.clone()));
+    assert_eq!(plan(&set("D", "supported_checksums", "none")), (VerifyChecksum::Source, adler.clone()));
+    assert_eq!(plan(&set("D", "supported_checksums", "sha1")), (VerifyChecksum::Target, None));
+    assert_eq!(plan(&set("A", "verify_checksum", "false")), (VerifyChecksum::Target, adler));
+}

@@ -1,0 +1,141 @@
+//! A queued request, as Rucio's database holds it.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::topology::RseId;
+
+/// Rucio's id of a request: 32 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub String);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `requests.attributes`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attributes {
+    /// NULL.
+    Missing,
+    /// A JSON object.
+    Object(Map<String, Value>),
+    /// Something else, which stops a whole batch of Rucio's own submitter.
+    Unreadable,
+}
+
+impl Attributes {
+    /// Reads the column.
+    pub fn parse(text: Option<&str>) -> Self {
+        match text.map(serde_json::from_str) {
+            None => Self::Missing,
+            Some(Ok(Value::Object(map))) => Self::Object(map),
+            Some(_) => Self::Unreadable,
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        match self {
+            Self::Object(map) => map.get(key),
+            _ => None,
+        }
+    }
+
+    /// A text attribute that is there and not null.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(Value::as_str)
+    }
+
+    /// A boolean attribute that is there and not null.
+    pub fn boolean(&self, key: &str) -> Option<bool> {
+        self.get(key).and_then(Value::as_bool)
+    }
+
+    /// `copy_pin_lifetime` as Rucio sends it: 172800 without attributes, -1 without a `lifetime`, and null for a null one.
+    pub fn copy_pin_lifetime(&self) -> Option<i64> {
+        match self {
+            Self::Missing => Some(172_800),
+            _ => self.get("lifetime").map_or(Some(-1), Value::as_i64),
+        }
+    }
+}
+
+/// A file that is at an RSE.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// Where it is.
+    pub rse: RseId,
+    /// Its path, where that does not follow from its name.
+    pub path: Option<String>,
+    /// `sources.ranking`: how well it served earlier tries; more is better.
+    pub ranking: i64,
+}
+
+/// A queued request, and the replicas it may be served from.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its id.
+    pub id: RequestId,
+    /// Scope of the file; `scope@vo` outside the default VO.
+    pub scope: String,
+    /// Name of the file.
+    pub name: String,
+    /// The rule that wants it.
+    pub rule_id: Option<String>,
+    /// The activity.
+    pub activity: Option<String>,
+    /// Size in bytes.
+    pub bytes: Option<i64>,
+    /// MD5, hex.
+    pub md5: Option<String>,
+    /// Adler-32, hex.
+    pub adler32: Option<String>,
+    /// Whose it is.
+    pub account: Option<String>,
+    /// Attributes.
+    pub attributes: Attributes,
+    /// 1 to 5.
+    pub priority: Option<i64>,
+    /// Where it goes.
+    pub destination: RseId,
+    /// The source that the preparer chose, if this is a first attempt and the choice is young.
+    pub prepared_source: Option<RseId>,
+    /// `dids.datatype`, for the message.
+    pub datatype: Option<String>,
+    /// Available replicas elsewhere.
+    pub replicas: Vec<Replica>,
+}
+
+impl Request {
+    /// The scope without the VO.
+    pub fn external_scope(&self) -> &str {
+        external(&self.scope)
+    }
+
+    /// The account without the VO.
+    pub fn external_account(&self) -> Option<&str> {
+        self.account.as_deref().map(external)
+    }
+}
+
+fn external(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pin_lifetime_is_what_rucio_sends() {
+        let lifetime = |text: Option<&str>| Attributes::parse(text).copy_pin_lifetime();
+        assert_eq!(lifetime(None), Some(172_800));
+        assert_eq!(lifetime(Some("{}")), Some(-1));
+        assert_eq!(lifetime(Some(r#"{"lifetime": null}"#)), None);
+        assert_eq!(lifetime(Some(r#"{"lifetime": 60}"#)), Some(60));
+        assert_eq!(Attributes::parse(Some("[]")), Attributes::Unreadable);
+    }
+}

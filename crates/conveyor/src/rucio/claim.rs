@@ -1,0 +1,164 @@
+//! Takes requests: `Q` to `G`, with all that is needed to find the job again after a crash at any point.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::{QueryBuilder, Row as _, Sqlite, Transaction};
+use token_core::UnixSeconds;
+
+use super::{DatabaseError, During as _, Rucio, stamp};
+use crate::choose::End;
+use crate::job::Job;
+use crate::request::RequestId;
+
+const WHAT: &str = "claiming requests";
+
+/// What the rows of one job are given: nine values a row, and SQLite takes 32,766 in a statement.
+const ROWS: usize = 2000;
+
+impl Rucio {
+    /// Claims the requests of these jobs, all in one transaction: state `G`, the job's id, the FTS, both URLs, and a row in
+    /// `sources` for each source in use. The compare-and-swap on `Q` is what keeps two submitters, ours or Python's, from
+    /// sending one request twice.
+    ///
+    /// Returns the requests that were ours to take. Those that another submitter took meanwhile, or that were cancelled,
+    /// are left out.
+    ///
+    /// # Errors
+    /// When a statement fails; then nothing is claimed.
+    pub async fn claim(
+        &self,
+        jobs: &[Job],
+        fts: &str,
+        now: UnixSeconds,
+    ) -> Result<HashSet<RequestId>, DatabaseError> {
+        let now = stamp(now);
+        let mut transaction = self.begin(WHAT).await?;
+        let mut taken = HashSet::new();
+        let rows: Vec<_> =
+            jobs.iter().flat_map(|job| job.plans.iter().map(move |plan| (job, plan))).collect();
+        for rows in rows.chunks(ROWS) {
+            let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = 'G', external_host = ");
+            query
+                .push_bind(fts)
+                .push(", submitted_at = ")
+                .push_bind(&now)
+                .push(", updated_at = ")
+                .push_bind(&now);
+            query.push(", external_id = v.column2, dest_url = v.column3, source_rse_id = v.column4 FROM (");
+            query.push_values(rows, |mut row, (job, plan)| {
+                let main = plan.sources.first().map(|source| source.rse.0.clone());
+                row.push_bind(&plan.request.id.0)
+                    .push_bind(job.id.as_str())
+                    .push_bind(&plan.destination_url)
+                    .push_bind(main);
+            });
+            query.push(") AS v WHERE requests.id = v.column1 AND requests.state = 'Q' RETURNING requests.id");
+            for row in query.build().fetch_all(&mut *transaction).await.during(WHAT)? {
+                taken.insert(RequestId(row.try_get(0).during(WHAT)?));
+            }
+        }
+        sources(&mut transaction, jobs, &taken, &now).await?;
+        transaction.commit().await.during(WHAT)?;
+        Ok(taken)
+    }
+
+    /// Gives claimed requests another job id: what is left of a job that lost some of its requests, or one file of a job
+    /// that FTS refused.
+    ///
+    /// # Errors
+    /// When a statement fails; then nothing has changed.
+    pub async fn move_claim(&self, job: &Job, from: &str, now: UnixSeconds) -> Result<(), DatabaseError> {
+        let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET external_id = ");
+        query.push_bind(job.id.as_str()).push(", updated_at = ").push_bind(stamp(now));
+        query.push(" WHERE state = 'G' AND external_id = ").push_bind(from);
+        only(&mut query, job);
+        query.build().execute(&self.pool).await.during("moving a claim").map(drop)
+    }
+
+    /// Gives requests back: `G` to `Q`, with nothing of the claim left but their `sources` rows. Only for a job that FTS
+    /// certainly has not got, or requests that are certainly not in it.
+    ///
+    /// # Errors
+    /// When a statement fails; the claim then stays open.
+    pub async fn release(&self, job: &Job, now: UnixSeconds) -> Result<u64, DatabaseError> {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "UPDATE requests SET state = 'Q', external_id = NULL, external_host = NULL, dest_url = NULL, \
+             submitted_at = NULL, source_rse_id = NULL, updated_at = ",
+        );
+        query.push_bind(stamp(now)).push(" WHERE state = 'G' AND external_id = ").push_bind(job.id.as_str());
+        only(&mut query, job);
+        Ok(query.build().execute(&self.pool).await.during("releasing a claim")?.rows_affected())
+    }
+
+    /// Ends requests that cannot be submitted: `Q` to `N`, `O` or `M`. Only those still in `Q`.
+    ///
+    /// # Errors
+    /// When a statement fails; then none has ended.
+    pub async fn end(&self, ends: &[(RequestId, End)], now: UnixSeconds) -> Result<(), DatabaseError> {
+        const WHAT: &str = "ending requests without a source";
+        let mut by_end: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (id, end) in ends {
+            by_end.entry(end.letter()).or_default().push(&id.0);
+        }
+        let mut transaction = self.begin(WHAT).await?;
+        for (letter, ids) in by_end {
+            let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = ");
+            query.push_bind(letter).push(", updated_at = ").push_bind(stamp(now));
+            query.push(" WHERE state = 'Q' AND id IN (");
+            let mut list = query.separated(", ");
+            for id in ids {
+                list.push_bind(id);
+            }
+            query.push(")");
+            query.build().execute(&mut *transaction).await.during(WHAT)?;
+        }
+        transaction.commit().await.during(WHAT)
+    }
+}
+
+/// Adds `AND id IN (...)` for the requests of a job.
+pub(super) fn only(query: &mut QueryBuilder<Sqlite>, job: &Job) {
+    query.push(" AND id IN (");
+    let mut ids = query.separated(", ");
+    for plan in &job.plans {
+        ids.push_bind(plan.request.id.0.clone());
+    }
+    query.push(")");
+}
+
+/// One row a source, as Rucio keeps them: the poller finds the source that FTS used by its URL.
+async fn sources(
+    transaction: &mut Transaction<'static, Sqlite>,
+    jobs: &[Job],
+    taken: &HashSet<RequestId>,
+    now: &str,
+) -> Result<(), DatabaseError> {
+    let plans = jobs.iter().flat_map(|job| &job.plans).filter(|plan| taken.contains(&plan.request.id));
+    let rows: Vec<_> = plans.flat_map(|plan| plan.sources.iter().map(move |source| (plan, source))).collect();
+    for rows in rows.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO sources (request_id, scope, name, rse_id, dest_rse_id, url, bytes, ranking, is_using, created_at, \
+             updated_at) ",
+        );
+        query.push_values(rows, |mut row, (plan, source)| {
+            row.push_bind(&plan.request.id.0)
+                .push_bind(&plan.request.scope)
+                .push_bind(&plan.request.name)
+                .push_bind(&source.rse.0)
+                .push_bind(&plan.request.destination.0)
+                .push_bind(&source.url)
+                .push_bind(plan.request.bytes)
+                .push_bind(source.ranking)
+                .push("1")
+                .push_bind(now)
+                .push_bind(now);
+        });
+        // A retried request has its row already, perhaps with an older URL: the one that is posted counts.
+        query.push(
+            " ON CONFLICT (request_id, rse_id, scope, name) DO UPDATE \
+             SET is_using = 1, url = excluded.url, updated_at = excluded.updated_at",
+        );
+        query.build().execute(&mut **transaction).await.during("writing sources")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Reads queued requests, oldest first, and those whose claim is still open.
+
+use std::collections::HashMap;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+use token_core::UnixSeconds;
+
+use super::{DatabaseError, During as _, Rucio, stamp};
+use crate::request::{Attributes, Replica, Request, RequestId};
+use crate::topology::RseId;
+
+const WHAT: &str = "reading queued requests";
+
+/// How old a preparer's choice of source may be, in seconds (Rucio: six hours).
+const PREPARED_LIFE_S: i64 = 6 * 3600;
+
+/// Where a walk over the queue has come to. What cannot be submitted stays behind it and blocks nobody.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cursor {
+    created_at: String,
+    id: String,
+}
+
+/// An open claim: a row in `G` with the id of the job it was claimed for.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The request, with the sources it was claimed with as its replicas.
+    pub request: Request,
+    /// `external_id`.
+    pub job: String,
+    /// `external_host`.
+    pub fts: String,
+    /// `dest_url`.
+    pub destination_url: String,
+    /// `source_rse_id`: the main source.
+    pub main: RseId,
+    /// URL by source.
+    pub urls: HashMap<RseId, String>,
+}
+
+macro_rules! request_columns {
+    () => {
+        "r.id, r.scope, r.name, r.rule_id, r.activity, r.bytes, r.md5, r.adler32, r.account, r.attributes, r.priority, \
+         r.dest_rse_id, r.source_rse_id, r.previous_attempt_id, r.requested_at, r.created_at, d.datatype"
+    };
+}
+
+/// Rucio's own conditions: transfers in `Q` that no rule's end, closed destination or earlier hop holds back.
+const PICK: &str = concat!(
+    "SELECT ",
+    request_columns!(),
+    " FROM requests r \
+     JOIN rses dest ON dest.id = r.dest_rse_id \
+     LEFT JOIN rules ON rules.id = r.rule_id \
+     LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
+     WHERE r.state = 'Q' AND r.request_type = 'T' \
+     AND (r.transfertool IS NULL OR r.transfertool = 'fts3') \
+     AND dest.deleted = 0 AND dest.availability_write = 1 AND dest.vo = $1 \
+     AND (rules.id IS NULL OR rules.child_rule_id IS NOT NULL OR rules.expires_at IS NULL OR rules.expires_at > $2) \
+     AND NOT EXISTS (SELECT 1 FROM transfer_hops h WHERE h.next_hop_request_id = r.id) \
+     AND (r.created_at > $3 OR (r.created_at = $3 AND r.id > $4)) \
+     ORDER BY r.created_at, r.id LIMIT $5"
+);
+
+const CLAIMED: &str = concat!(
+    "SELECT ",
+    request_columns!(),
+    ", r.external_id, r.external_host, r.dest_url FROM requests r \
+     LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
+     WHERE r.state = 'G' AND r.request_type = 'T' AND r.external_id IS NOT NULL AND r.external_host IS NOT NULL \
+     AND r.dest_url IS NOT NULL AND r.source_rse_id IS NOT NULL ORDER BY r.external_id, r.created_at, r.id"
+);
+
+impl Rucio {
+    /// The next `limit` requests after `cursor` with their replicas, and where to go on; `None` at the end of the queue.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn pick(
+        &self,
+        cursor: &Cursor,
+        limit: u32,
+        now: UnixSeconds,
+    ) -> Result<Option<(Vec<Request>, Cursor)>, DatabaseError> {
+        let rows = sqlx::query(PICK)
+            .bind(&self.vo)
+            .bind(stamp(now))
+            .bind(&cursor.created_at)
+            .bind(&cursor.id)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .during(WHAT)?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let next = Cursor { created_at: last.try_get(15).during(WHAT)?, id: last.try_get(0).during(WHAT)? };
+        let mut requests =
+            rows.iter().map(|row| request(row, now)).collect::<Result<Vec<_>, _>>().during(WHAT)?;
+        let mut replicas = self.replicas(&requests).await?;
+        for request in &mut requests {
+            request.replicas = replicas.remove(&request.id).unwrap_or_default();
+        }
+        Ok(Some((requests, next)))
+    }
+
+    /// Available replicas at other RSEs, with the ranking that earlier tries gave them.
+    async fn replicas(
+        &self,
+        requests: &[Request],
+    ) -> Result<HashMap<RequestId, Vec<Replica>>, DatabaseError> {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT r.id, rep.rse_id, rep.path, coalesce(s.ranking, 0) FROM requests r \
+             JOIN replicas rep ON rep.scope = r.scope AND rep.name = r.name AND rep.state = 'A' \
+             AND rep.rse_id <> r.dest_rse_id \
+             JOIN rses ON rses.id = rep.rse_id AND rses.deleted = 0 \
+             LEFT JOIN sources s ON s.request_id = r.id AND s.rse_id = rep.rse_id WHERE r.id IN (",
+        );
+        let mut ids = query.separated(", ");
+        requests.iter().for_each(|request| {
+            ids.push_bind(&request.id.0);
+        });
+        query.push(") ORDER BY rep.rse_id");
+        let mut replicas: HashMap<RequestId, Vec<Replica>> = HashMap::new();
+        for row in query.build().fetch_all(&self.pool).await.during("reading replicas")? {
+            let replica = Replica {
+                rse: RseId(row.try_get(1).during(WHAT)?),
+                path: row.try_get(2).during(WHAT)?,
+                ranking: row.try_get(3).during(WHAT)?,
+            };
+            replicas.entry(RequestId(row.try_get(0).during(WHAT)?)).or_default().push(replica);
+        }
+        Ok(replicas)
+    }
+
+    /// All open claims of this kind of daemon. Rucio's own submitter leaves `external_id` empty in `G`, so its rows are not
+    /// among them.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn open_claims(&self, now: UnixSeconds) -> Result<Vec<Claimed>, DatabaseError> {
+        const WHAT: &str = "reading open claims";
+        let mut claims = Vec::new();
+        for row in sqlx::query(CLAIMED).fetch_all(&self.pool).await.during(WHAT)? {
+            let mut request = request(&row, now).during(WHAT)?;
+            let sources = sqlx::query(
+                "SELECT rse_id, url, coalesce(ranking, 0) FROM sources \
+                 WHERE request_id = $1 AND is_using = 1 AND url IS NOT NULL",
+            );
+            let mut urls = HashMap::new();
+            for source in sources.bind(&request.id.0).fetch_all(&self.pool).await.during(WHAT)? {
+                let rse = RseId(source.try_get(0).during(WHAT)?);
+                urls.insert(rse.clone(), source.try_get(1).during(WHAT)?);
+                let ranking = source.try_get(2).during(WHAT)?;
+                request.replicas.push(Replica { rse, path: None, ranking });
+            }
+            claims.push(Claimed {
+                job: row.try_get(17).during(WHAT)?,
+                fts: row.try_get(18).during(WHAT)?,
+                destination_url: row.try_get(19).during(WHAT)?,
+                main: RseId(row.try_get(12).during(WHAT)?),
+                request,
+                urls,
+            });
+        }
+        Ok(claims)
+    }
+}
+
+fn request(row: &SqliteRow, now: UnixSeconds) -> Result<Request, sqlx::Error> {
+    let attributes: Option<String> = row.try_get(9)?;
+    let retried: Option<String> = row.try_get(13)?;
+    let requested_at: Option<String> = row.try_get(14)?;
+    // Rucio keeps a failed attempt's source in the new request; only a first attempt's is a preparer's choice.
+    let young = requested_at.is_none_or(|at| at > stamp(UnixSeconds(now.0 - PREPARED_LIFE_S)));
+    let prepared: Option<String> = row.try_get(12)?;
+    Ok(Request {
+        id: RequestId(row.try_get(0)?),
+        scope: row.try_get::<Option<_>, _>(1)?.unwrap_or_default(),
+        name: row.try_get::<Option<_>, _>(2)?.unwrap_or_default(),
+        rule_id: row.try_get(3)?,
+        activity: row.try_get(4)?,
+        bytes: row.try_get(5)?,
+        md5: row.try_get(6)?,
+        adler32: row.try_get(7)?,
+        account: row.try_get(8)?,
+        attributes: Attributes::parse(attributes.as_deref()),
+        priority: row.try_get(10)?,
+        destination: RseId(row.try_get(11)?),
+        prepared_source: prepared.map(RseId).filter(|_| young && retried.is_none()),
+        datatype: row.try_get(16)?,
+        replicas: Vec::new(),
+    })
+}

@@ -1,0 +1,141 @@
+//! Closes claims: `G` to `S` when FTS has the job, `G` to `A` when it refused it.
+
+use serde_json::json;
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+use token_core::{UnixSeconds, random_hex};
+
+use super::claim::only;
+use super::{DatabaseError, During as _, Rucio, stamp};
+use crate::job::Job;
+use crate::topology::Topology;
+
+const WHAT: &str = "closing claims";
+/// `messages.payload` holds this many characters; longer ones go beside it.
+const PAYLOAD: usize = 4000;
+
+/// How a submission ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// FTS has the job.
+    Submitted,
+    /// FTS refused it.
+    Refused,
+}
+
+impl Outcome {
+    fn letter(self) -> &'static str {
+        match self {
+            Self::Submitted => "S",
+            Self::Refused => "A",
+        }
+    }
+
+    fn event(self) -> &'static str {
+        match self {
+            Self::Submitted => "transfer-submitted",
+            Self::Refused => "transfer-submission_failed",
+        }
+    }
+
+    fn state(self) -> &'static str {
+        match self {
+            Self::Submitted => "SUBMITTED",
+            Self::Refused => "SUBMISSION_FAILED",
+        }
+    }
+}
+
+impl Rucio {
+    /// Closes the claims of these jobs in one transaction, with one message a request. A request that is no longer claimed
+    /// for its job (another process was quicker) is passed over. Returns how many were closed.
+    ///
+    /// # Errors
+    /// When a statement fails; the claims then stay open, to be resolved by their job id.
+    pub async fn settle(
+        &self,
+        done: &[(Job, Outcome)],
+        fts: &str,
+        topology: &Topology,
+        now: UnixSeconds,
+    ) -> Result<usize, DatabaseError> {
+        let now = stamp(now);
+        let mut transaction = self.begin(WHAT).await?;
+        let mut closed = 0;
+        for (job, outcome) in done {
+            let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = ");
+            query.push_bind(outcome.letter()).push(", transfertool = 'fts3'");
+            if *outcome == Outcome::Refused {
+                query.push(", external_id = NULL");
+            }
+            query.push(", submitted_at = ").push_bind(&now).push(", updated_at = ").push_bind(&now);
+            query.push(" WHERE state = 'G' AND external_id = ").push_bind(job.id.as_str());
+            only(&mut query, job);
+            query.push(" RETURNING id");
+            let rows = query.build().fetch_all(&mut *transaction).await.during(WHAT)?;
+            let rows =
+                rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>().during(WHAT)?;
+            if rows.is_empty() {
+                continue;
+            }
+            closed += rows.len();
+            let plans = job.plans.iter().filter(|plan| rows.contains(&plan.request.id.0));
+            let payloads = plans.map(|plan| payload(job, plan, *outcome, fts, topology, &now));
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "INSERT INTO messages (id, event_type, payload, payload_nolimit, services, created_at, updated_at) ",
+            );
+            query.push_values(payloads, |mut row, payload| {
+                let (payload, beside) = match payload.chars().count() {
+                    0..=PAYLOAD => (payload, None),
+                    _ => ("nolimit".to_owned(), Some(payload)),
+                };
+                row.push_bind(random_hex())
+                    .push_bind(outcome.event())
+                    .push_bind(payload)
+                    .push_bind(beside)
+                    .push("'activemq'")
+                    .push_bind(&now)
+                    .push_bind(&now);
+            });
+            query.build().execute(&mut *transaction).await.during("writing messages")?;
+        }
+        transaction.commit().await.during(WHAT)?;
+        Ok(closed)
+    }
+}
+
+/// The payload of Rucio's `transfer-submitted`, key by key.
+fn payload(
+    job: &Job,
+    plan: &crate::choose::Plan,
+    outcome: Outcome,
+    fts: &str,
+    topology: &Topology,
+    now: &str,
+) -> String {
+    let request = &plan.request;
+    let source = plan.sources.first().map(|source| &source.rse);
+    let name = |rse: &crate::topology::RseId| topology.rse(rse).map(|rse| rse.name.clone());
+    json!({
+        "request-id": request.id.0,
+        "request-type": "TRANSFER",
+        "scope": request.external_scope(),
+        "name": request.name,
+        "dataset": request.attributes.text("ds_name"),
+        "datasetScope": request.attributes.text("ds_scope"),
+        "src-rse-id": source.map(|rse| &rse.0),
+        "src-rse": source.and_then(name),
+        "dst-rse-id": request.destination.0,
+        "dst-rse": name(&request.destination),
+        "state": outcome.state(),
+        "activity": request.activity,
+        "file-size": request.bytes,
+        "bytes": request.bytes,
+        "checksum-md5": request.md5,
+        "checksum-adler": request.adler32,
+        "external-id": (outcome == Outcome::Submitted).then(|| job.id.as_str()),
+        "external-host": fts,
+        "queued_at": now,
+        "datatype": request.datatype,
+    })
+    .to_string()
+}

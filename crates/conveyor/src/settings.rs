@@ -1,0 +1,184 @@
+//! The configuration file. Units stand in the names; every default is here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::logs::LogSettings;
+use daemon::settings::{CacheSettings, IssuerSettings};
+use serde::Deserialize;
+use token_core::ScopeSet;
+use token_core::http::HttpSettings;
+use url::Url;
+
+use crate::choose::{Rules, Schemes};
+use crate::job::JobRules;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Rucio's database.
+    pub rucio: RucioSettings,
+    /// The issuer of tokens for FTS.
+    pub issuer: IssuerSettings,
+    /// FTS.
+    #[serde(default)]
+    pub fts: FtsSettings,
+    /// Submitting.
+    #[serde(default)]
+    pub submit: SubmitSettings,
+    /// Where tokens outlive a restart; without it they live in memory.
+    #[serde(default)]
+    pub cache: Option<CacheSettings>,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogSettings,
+}
+
+/// `[rucio]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RucioSettings {
+    /// The database, written as in `rucio.cfg`: `sqlite:////absolute/path`.
+    pub database: String,
+    /// The VO whose RSEs are served.
+    #[serde(default = "default_vo")]
+    pub vo: String,
+}
+
+fn default_vo() -> String {
+    "def".into()
+}
+
+/// `[fts]`. Which FTS a transfer goes to is the destination RSE's `fts` attribute.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FtsSettings {
+    /// A PEM file of certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The audience of the token: `{host}` is the FTS's host name, as Rucio asks for; `{url}` is its base URL.
+    pub audience: String,
+    /// The scopes of the token: `fts`, and what the exchange may later narrow it to.
+    pub scope: String,
+    /// How long a token must still live when it is sent; FTS may keep it for as long as the exchange takes.
+    pub min_token_life_s: u64,
+    /// Longest wait for a connection.
+    pub connect_timeout_s: u64,
+    /// Longest wait for an answer.
+    pub timeout_s: u64,
+    /// FTS instances whose audience is not made by the rule above.
+    pub instance: Vec<InstanceSettings>,
+}
+
+/// `[[fts.instance]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceSettings {
+    /// The URL, as in the RSE's `fts` attribute; a slash at the end makes no difference.
+    pub url: Url,
+    /// The audience of its tokens.
+    pub audience: String,
+}
+
+impl Default for FtsSettings {
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            audience: "{host}".into(),
+            scope: "fts storage.read:/ storage.modify:/".into(),
+            min_token_life_s: 600,
+            connect_timeout_s: 5,
+            timeout_s: 60,
+            instance: Vec::new(),
+        }
+    }
+}
+
+impl FtsSettings {
+    /// The audience of tokens for the FTS at `url`.
+    pub fn audience_of(&self, url: &Url) -> String {
+        let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
+        match self.instance.iter().find(|instance| base(&instance.url) == base(url)) {
+            Some(instance) => instance.audience.clone(),
+            None => self
+                .audience
+                .replace("{host}", url.host_str().unwrap_or_default())
+                .replace("{url}", &base(url)),
+        }
+    }
+
+    /// The scopes.
+    ///
+    /// # Errors
+    /// One line that names the key.
+    pub fn scopes(&self) -> Result<ScopeSet, String> {
+        match ScopeSet::parse(&self.scope) {
+            Ok(scopes) if !scopes.is_empty() => Ok(scopes),
+            Ok(_) => Err("`fts.scope` is empty".into()),
+            Err(error) => Err(format!("`fts.scope`: {error}")),
+        }
+    }
+
+    /// TLS and time-outs.
+    pub fn http(&self) -> HttpSettings {
+        HttpSettings {
+            ca_file: self.ca_file.clone(),
+            connect_timeout: Duration::from_secs(self.connect_timeout_s),
+            timeout: Duration::from_secs(self.timeout_s),
+        }
+    }
+}
+
+/// `[submit]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SubmitSettings {
+    /// How many requests are looked at and claimed at a time.
+    pub batch: u32,
+    /// Most files in one job.
+    pub files_per_job: usize,
+    /// Most jobs being posted at a time.
+    pub jobs_in_flight: usize,
+    /// Schemes that transfers may use; empty: all that FTS carries.
+    pub schemes: Vec<String>,
+    /// Sources named beside the main one; 0 switches multi-source jobs off.
+    pub max_extra_sources: usize,
+    /// FTS's way to pick among several sources.
+    pub selection_strategy: String,
+    /// Hours that a file may wait in FTS, by activity, `default` for the others.
+    pub max_time_in_queue_h: BTreeMap<String, i64>,
+    /// How long to rest when the queue has been walked to its end.
+    pub sleep_s: u64,
+}
+
+impl Default for SubmitSettings {
+    fn default() -> Self {
+        Self {
+            batch: 1000,
+            files_per_job: 100,
+            jobs_in_flight: 8,
+            schemes: Vec::new(),
+            max_extra_sources: 5,
+            selection_strategy: "orderly".into(),
+            max_time_in_queue_h: [("default".to_owned(), 168)].into(),
+            sleep_s: 10,
+        }
+    }
+}
+
+impl SubmitSettings {
+    /// The rules of choice.
+    pub fn rules(&self) -> Rules {
+        Rules { schemes: Schemes(self.schemes.clone()), max_extra_sources: self.max_extra_sources }
+    }
+
+    /// The rules of jobs.
+    pub fn job_rules(&self) -> JobRules {
+        JobRules {
+            files_per_job: self.files_per_job,
+            max_time_in_queue_h: self.max_time_in_queue_h.clone(),
+            selection_strategy: self.selection_strategy.clone(),
+        }
+    }
+}

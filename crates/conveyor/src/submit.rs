@@ -1,0 +1,216 @@
+//! One pass over the queue: resolve open claims, then pick, choose, claim, post, settle, page by page.
+
+mod parties;
+mod post;
+mod recover;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use daemon::Shutdown;
+use fts_client::FtsError;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use serde::Serialize;
+use token_core::Clock;
+use tracing::{debug, info, warn};
+
+use crate::choose::{Plan, Rules, Verdict, choose};
+use crate::job::{Job, JobRules, group};
+use crate::request::RequestId;
+use crate::rucio::queue::Cursor;
+use crate::rucio::{DatabaseError, Rucio};
+use crate::topology::Topology;
+
+pub use parties::Parties;
+use parties::Party;
+use post::End;
+
+/// How many finished posts are closed in one transaction.
+const SETTLE: usize = 64;
+
+/// What a pass has done.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Requests looked at.
+    pub picked: usize,
+    /// Requests that FTS has now.
+    pub submitted: usize,
+    /// Jobs that FTS has now.
+    pub jobs: usize,
+    /// Requests whose open claim was found and resolved; counted in `submitted` too when FTS has them.
+    pub recovered: usize,
+    /// Requests that got state `N`, `O` or `M`, by reason.
+    pub ended: BTreeMap<String, usize>,
+    /// Requests left in `Q`, by reason.
+    pub left: BTreeMap<String, usize>,
+    /// Requests that FTS refused; state `A`.
+    pub refused: usize,
+    /// Requests claimed and given back because their job could not be sent.
+    pub released: usize,
+    /// Requests still claimed, whose job's fate is not known yet. The next pass looks again.
+    pub open: usize,
+}
+
+/// Why a pass ended early. What it had claimed is settled, given back, or open for the next pass.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PassError {
+    /// Rucio's database.
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
+    /// An FTS, or the issuer of its tokens.
+    #[error("{0}")]
+    Fts(#[from] FtsError),
+}
+
+/// Submits.
+pub struct Submitter {
+    /// Rucio's database.
+    pub rucio: Rucio,
+    /// The FTS instances.
+    pub parties: Parties,
+    /// The rules of choice.
+    pub rules: Rules,
+    /// The rules of jobs.
+    pub job_rules: JobRules,
+    /// How many requests at a time.
+    pub batch: u32,
+    /// How many posts at a time.
+    pub jobs_in_flight: usize,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+impl Submitter {
+    /// Walks the queue once from its oldest request to its end. What can't be submitted is behind the walk and holds nobody
+    /// up.
+    ///
+    /// # Errors
+    /// When the database fails, or no FTS that was needed could be used.
+    pub async fn pass(&self) -> Result<Report, PassError> {
+        let mut report = Report::default();
+        let topology = self.rucio.topology().await?;
+        debug!(rses = topology.len(), "topology read");
+        let mut unusable = BTreeMap::new();
+        self.recover(&topology, &mut unusable, &mut report).await?;
+        let mut cursor = Cursor::default();
+        while !self.shutdown.soft.is_cancelled() {
+            let page = self.rucio.pick(&cursor, self.batch, self.clock.now()).await?;
+            let Some((requests, next)) = page else { break };
+            cursor = next;
+            report.picked += requests.len();
+            let mut plans: BTreeMap<String, Vec<Plan>> = BTreeMap::new();
+            let mut ends = Vec::new();
+            for request in &requests {
+                match choose(request, &topology, &self.rules) {
+                    Verdict::Submit(plan) => plans.entry(plan.fts.clone()).or_default().push(*plan),
+                    Verdict::End(end, reason) => {
+                        info!(request = %request.id, state = end.letter(), reason, "cannot be submitted");
+                        *report.ended.entry(reason.to_owned()).or_default() += 1;
+                        ends.push((request.id.clone(), end));
+                    }
+                    Verdict::Leave(reason) => {
+                        debug!(request = %request.id, reason, "left in the queue");
+                        *report.left.entry(reason.to_owned()).or_default() += 1;
+                    }
+                }
+            }
+            self.rucio.end(&ends, self.clock.now()).await?;
+            for (fts, plans) in plans {
+                self.page(&fts, plans, &topology, &mut unusable, &mut report).await?;
+            }
+            info!(looked_at = report.picked, submitted = report.submitted, "page done");
+        }
+        // With one FTS out of several away, the pass has done its work for the others.
+        match unusable.into_values().next() {
+            Some(error) if report.submitted == 0 => Err(error.into()),
+            _ => Ok(report),
+        }
+    }
+
+    /// Claims and posts what goes to one FTS.
+    async fn page(
+        &self,
+        fts: &str,
+        plans: Vec<Plan>,
+        topology: &Topology,
+        unusable: &mut BTreeMap<String, FtsError>,
+        report: &mut Report,
+    ) -> Result<(), PassError> {
+        // Nothing is claimed before FTS has told who we are to it, and so before there is a token.
+        let party = match self.usable(fts, unusable).await {
+            Some(party) => party,
+            None => {
+                *report.left.entry(format!("FTS {fts} cannot be used now")).or_default() += plans.len();
+                return Ok(());
+            }
+        };
+        let jobs = group(plans, &party.identity, &self.job_rules);
+        let taken = self.rucio.claim(&jobs, fts, self.clock.now()).await?;
+        let jobs = self.only_taken(jobs, &taken, &party).await?;
+        self.post_all(&party, fts, jobs, topology, unusable, report).await
+    }
+
+    async fn usable(&self, fts: &str, unusable: &mut BTreeMap<String, FtsError>) -> Option<Arc<Party>> {
+        if unusable.contains_key(fts) {
+            return None;
+        }
+        match self.parties.party(fts).await {
+            Ok(party) => Some(party),
+            Err(error) => {
+                warn!(fts, %error, "this FTS cannot be used now; its requests wait");
+                unusable.insert(fts.to_owned(), error);
+                None
+            }
+        }
+    }
+
+    /// Takes out of the jobs what another submitter was quicker to take. A job that lost the request it is named after is
+    /// named anew, so that its name can be found again from its rows.
+    async fn only_taken(
+        &self,
+        jobs: Vec<Job>,
+        taken: &HashSet<RequestId>,
+        party: &Party,
+    ) -> Result<Vec<Job>, DatabaseError> {
+        let mut kept = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let Job { id, sid, plans } = job;
+            let plans: Vec<_> = plans.into_iter().filter(|plan| taken.contains(&plan.request.id)).collect();
+            if plans.iter().any(|plan| plan.request.id.0 == sid) {
+                kept.push(Job { id, sid, plans });
+            } else if let Some(renamed) = Job::new(plans, &party.identity) {
+                self.rucio.move_claim(&renamed, id.as_str(), self.clock.now()).await?;
+                kept.push(renamed);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Posts claimed jobs, many at a time, and closes their claims as the answers come.
+    async fn post_all(
+        &self,
+        party: &Party,
+        fts: &str,
+        jobs: Vec<Job>,
+        topology: &Topology,
+        unusable: &mut BTreeMap<String, FtsError>,
+        report: &mut Report,
+    ) -> Result<(), PassError> {
+        let posts = stream::iter(jobs).map(|job| self.post(party, job, topology));
+        let mut ends = posts.buffer_unordered(self.jobs_in_flight.max(1)).ready_chunks(SETTLE);
+        while let Some(chunk) = ends.next().await {
+            let ends: Vec<_> = chunk.into_iter().flatten().collect();
+            for (_, end) in &ends {
+                if let End::NotSent(Some(error)) = end {
+                    unusable.entry(fts.to_owned()).or_insert_with(|| error.clone());
+                }
+            }
+            self.close(ends, fts, topology, report).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The FTS instances that requests go to, each with its own token, made when the first request needs it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use fts_client::{FtsClient, FtsError, FtsSettings as ClientSettings, Identity};
+use token_core::{ClientCredentials, OAuthClient, ScopeSet, TokenKeeper, TokenRequest};
+use tokio::sync::Mutex;
+use tracing::info;
+use url::Url;
+
+use crate::settings::FtsSettings;
+
+/// One FTS and who we are to it.
+pub struct Party {
+    /// Its client.
+    pub client: FtsClient,
+    /// What job ids follow from.
+    pub identity: Identity,
+    /// Set when a post could not be sent: what is still waiting to be posted is given back without trying.
+    pub away: AtomicBool,
+}
+
+/// Makes parties and keeps them.
+pub struct Parties {
+    settings: FtsSettings,
+    scope: ScopeSet,
+    oauth: Arc<OAuthClient>,
+    keeper: Arc<TokenKeeper>,
+    known: Mutex<HashMap<String, Arc<Party>>>,
+}
+
+impl Parties {
+    /// No party yet.
+    pub fn new(
+        settings: FtsSettings,
+        scope: ScopeSet,
+        oauth: Arc<OAuthClient>,
+        keeper: Arc<TokenKeeper>,
+    ) -> Self {
+        Self { settings, scope, oauth, keeper, known: Mutex::default() }
+    }
+
+    /// The FTS that an RSE's `fts` attribute names.
+    ///
+    /// # Errors
+    /// When there is no token for it, or it does not know us.
+    pub async fn party(&self, fts: &str) -> Result<Arc<Party>, FtsError> {
+        let mut known = self.known.lock().await;
+        if let Some(party) = known.get(fts) {
+            party.away.store(false, std::sync::atomic::Ordering::Relaxed);
+            return Ok(Arc::clone(party));
+        }
+        let unusable =
+            |reason: String| FtsError::BadAnswer { fts: fts.to_owned(), call: "setting up", reason };
+        let url = Url::parse(fts).map_err(|_| unusable("the `fts` attribute is not a URL".into()))?;
+        if url.scheme() != "https" || !url.has_host() {
+            return Err(unusable("the `fts` attribute is not an https URL".into()));
+        }
+        let request = TokenRequest { audience: self.settings.audience_of(&url), scope: self.scope.clone() };
+        let life = Duration::from_secs(self.settings.min_token_life_s);
+        let bearer = ClientCredentials::new(Arc::clone(&self.oauth), Arc::clone(&self.keeper), request, life);
+        let client = FtsClient::new(&ClientSettings { url, http: self.settings.http() }, Arc::new(bearer))
+            .map_err(|error| unusable(error.to_string()))?;
+        let who = client.whoami().await?;
+        let identity = who.identity().ok_or_else(|| FtsError::Anonymous { fts: fts.to_owned() })?;
+        info!(fts, user = who.user_dn, vo = identity.vo, "known to FTS");
+        let party = Arc::new(Party { client, identity, away: AtomicBool::new(false) });
+        known.insert(fts.to_owned(), Arc::clone(&party));
+        Ok(party)
+    }
+}

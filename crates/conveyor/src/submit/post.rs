@@ -1,0 +1,137 @@
+//! Posts one job, and finds out what became of it when no answer tells.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fts_client::{FtsError, JobStatus, Lookup, Submitted};
+use token_core::retry::{RetryPolicy, Waits};
+use tracing::{info, warn};
+
+use super::{Party, Submitter};
+use crate::choose::Plan;
+use crate::job::{Job, submission};
+use crate::topology::Topology;
+
+/// How the claim on a job's requests ends.
+pub(super) enum End {
+    /// FTS has the job.
+    Submitted,
+    /// FTS refused it for what is in it.
+    Refused,
+    /// FTS certainly has not got it: give the requests back.
+    NotSent(Option<FtsError>),
+    /// Not known yet: the claim stays open, to be resolved by the job's id.
+    Open,
+}
+
+/// How posting one job went.
+enum Posted {
+    End(End),
+    /// FTS has a job of this id from an earlier try: see which files are in it.
+    Found(JobStatus),
+}
+
+/// How often a job whose fate is unknown is looked for before it is left to the next pass.
+const LOOKS: u32 = 5;
+/// What is asked of the files of a job that is looked up.
+pub(super) const FIELDS: &[&str] = &["file_state", "file_metadata"];
+
+impl Submitter {
+    /// Posts a claimed job. A refused job of several files is taken apart, so that one bad file does not sink the others; so
+    /// there may be several ends.
+    pub(super) async fn post(&self, party: &Party, job: Job, topology: &Topology) -> Vec<(Job, End)> {
+        match self.post_whole(party, &job, topology).await {
+            Posted::End(End::Refused) if job.plans.len() > 1 => self.post_apart(party, job, topology).await,
+            Posted::End(end) => vec![(job, end)],
+            Posted::Found(status) => adopt(job, &status),
+        }
+    }
+
+    async fn post_whole(&self, party: &Party, job: &Job, topology: &Topology) -> Posted {
+        let Some(body) = submission(job, topology, &self.job_rules) else {
+            return Posted::End(End::NotSent(None));
+        };
+        if party.away.load(Ordering::Relaxed) {
+            return Posted::End(End::NotSent(None));
+        }
+        let mut waits = Waits::new(&RetryPolicy {
+            initial: Duration::from_millis(200),
+            max: Duration::from_secs(5),
+            ..RetryPolicy::default()
+        });
+        let files = job.plans.len();
+        for look in 1..=LOOKS {
+            match party.client.submit(&body).await {
+                Ok(Submitted::Accepted(id)) if id == job.id => {
+                    info!(job = %job.id, files, fts = party.client.url(), "job submitted");
+                    return Posted::End(End::Submitted);
+                }
+                Ok(Submitted::Accepted(other)) => {
+                    warn!(expected = %job.id, got = %other, "FTS gave the job another id than its `sid` makes");
+                    return Posted::End(End::Open);
+                }
+                Ok(Submitted::AlreadyThere) => info!(job = %job.id, files, "FTS has the job already"),
+                Err(error) if error.is_refusal() => {
+                    warn!(job = %job.id, files, %error, "job refused");
+                    return Posted::End(End::Refused);
+                }
+                // A later try may find no FTS to talk to, while an earlier one may have arrived: only the first can say
+                // for certain that nothing was sent.
+                Err(error) if !error.job_may_exist() && look == 1 => {
+                    warn!(job = %job.id, files, %error, "job not sent; its requests go back to the queue");
+                    party.away.store(true, Ordering::Relaxed);
+                    return Posted::End(End::NotSent(Some(error)));
+                }
+                Err(error) => {
+                    warn!(job = %job.id, files, %error, look, "fate of the job unknown: looking it up");
+                    tokio::select! {
+                        () = tokio::time::sleep(waits.next()) => (),
+                        () = self.shutdown.soft.cancelled() => return Posted::End(End::Open),
+                    }
+                }
+            }
+            match party.client.job(&job.id, FIELDS).await {
+                Ok(Lookup::Known(status)) => return Posted::Found(status),
+                // Not there now. It may still be on its way, so it goes again under the same id, never under another.
+                Ok(Lookup::Unknown) => (),
+                Err(error) => warn!(job = %job.id, %error, "the job cannot be looked up"),
+            }
+        }
+        warn!(job = %job.id, files, "fate of the job still unknown: the next pass looks again");
+        Posted::End(End::Open)
+    }
+
+    /// Each file as a job of its own.
+    async fn post_apart(&self, party: &Party, job: Job, topology: &Topology) -> Vec<(Job, End)> {
+        let mut ends = Vec::with_capacity(job.plans.len());
+        for plan in &job.plans {
+            let Some(single) = Job::new(vec![plan.clone()], &party.identity) else { continue };
+            if let Err(error) = self.rucio.move_claim(&single, job.id.as_str(), self.clock.now()).await {
+                // Claimed for the refused job still: the next pass finds that FTS has it not and posts it again.
+                warn!(%job.id, request = %plan.request.id, %error, "claim not moved");
+                ends.push((Job { plans: vec![plan.clone()], ..job.clone() }, End::Open));
+                continue;
+            }
+            match self.post_whole(party, &single, topology).await {
+                Posted::End(end) => ends.push((single, end)),
+                Posted::Found(status) => ends.extend(adopt(single, &status)),
+            }
+        }
+        ends
+    }
+}
+
+/// What of our claim is in the job that FTS has is submitted. The rest, if any, goes back to the queue: the id was then taken
+/// by an older job of the same request, with other files beside it.
+pub(super) fn adopt(job: Job, status: &JobStatus) -> Vec<(Job, End)> {
+    let metadata = status.files.iter().filter_map(|file| file.file_metadata.as_ref());
+    let ids: HashSet<&str> = metadata.filter_map(|metadata| metadata.get("request_id")?.as_str()).collect();
+    let Job { id, sid, plans } = job;
+    let (ours, strangers): (Vec<_>, Vec<_>) =
+        plans.into_iter().partition(|plan| ids.contains(plan.request.id.0.as_str()));
+    let part = |plans: Vec<Plan>, end| {
+        (!plans.is_empty()).then(|| (Job { id: id.clone(), sid: sid.clone(), plans }, end))
+    };
+    [part(ours, End::Submitted), part(strangers, End::NotSent(None))].into_iter().flatten().collect()
+}

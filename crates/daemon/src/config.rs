@@ -1,0 +1,92 @@
+//! Configuration files: TOML, overridden by the environment, unknown keys refused.
+
+use std::path::Path;
+
+use config::{Config, ConfigError, Environment, File, FileFormat};
+use serde::de::DeserializeOwned;
+
+use crate::Failure;
+
+/// Reads `path` and then the environment: with prefix `CONVEYOR`, `CONVEYOR__SUBMIT__BATCH=500` sets `submit.batch`.
+///
+/// # Errors
+/// One line that names the file and the key, and never shows a value: a value may be a secret that was put into the wrong
+/// place.
+pub fn load<T: DeserializeOwned>(path: &Path, prefix: &str) -> Result<T, Failure> {
+    let shown = path.display();
+    if let Err(error) = std::fs::File::open(path) {
+        return Err(Failure::Configuration(format!("cannot read the configuration file {shown}: {error}")));
+    }
+    Config::builder()
+        .add_source(File::from(path).format(FileFormat::Toml))
+        .add_source(Environment::with_prefix(prefix).prefix_separator("__").separator("__").try_parsing(true))
+        .build()
+        .and_then(Config::try_deserialize)
+        .map_err(|error| Failure::Configuration(format!("configuration file {shown}: {}", explain(&error))))
+}
+
+/// The library's own texts show the offending line or value; ours show where it is.
+fn explain(error: &ConfigError) -> String {
+    match error {
+        ConfigError::FileParse { cause, .. } => {
+            let text = cause.to_string();
+            let place = text.lines().next().unwrap_or_default();
+            let place = place.strip_prefix("TOML parse error at ").unwrap_or("an unknown place");
+            format!("not valid TOML at {place}")
+        }
+        ConfigError::Type { key, expected, .. } => {
+            format!("`{}` has the wrong type: {expected} is expected", key.as_deref().unwrap_or("a key"))
+        }
+        ConfigError::NotFound(key) => format!("`{key}` is missing"),
+        ConfigError::At { error, key, .. } => match key {
+            Some(key) => format!("in `{key}`: {}", explain(error)),
+            None => explain(error),
+        },
+        // serde's own words: they name keys, not values, for the errors that can arise here.
+        ConfigError::Message(text) => text.lines().next().unwrap_or_default().to_owned(),
+        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Example {
+        part: Part,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Part {
+        #[expect(dead_code, reason = "only its reading counts")]
+        number: u32,
+    }
+
+    fn refusal(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        load::<Example>(&path, "NO_SUCH_PREFIX").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_mistake_is_one_line_that_names_its_place_and_shows_no_value() {
+        for (text, named) in [
+            ("part = { number = 1", "line 1"),
+            ("[part]\nnumber = \"canary\"", "number"),
+            ("[part]\nnumber = 1\nsecret = \"canary\"", "secret"),
+            ("[part]\n", "number"),
+            ("", "part"),
+            ("client_secret = \"canary", "line 1"),
+        ] {
+            let line = refusal(text);
+            assert!(line.contains(named) && line.contains("c.toml"), "{text:?}: {line}");
+            assert!(!line.contains("canary") && !line.contains('\n'), "{text:?}: {line}");
+        }
+        let missing = load::<Example>(Path::new("/no/such.toml"), "X").unwrap_err();
+        assert!(matches!(&missing, Failure::Configuration(line) if line.contains("/no/such.toml")));
+    }
+}

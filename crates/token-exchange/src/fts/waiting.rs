@@ -1,0 +1,123 @@
+//! Reads what waits: the files of leased jobs, and the tokens they were submitted with.
+
+use std::collections::HashMap;
+
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+use token_core::AccessToken;
+
+use super::{DatabaseError, During as _, FtsDatabase};
+use crate::decide::Kind;
+
+const WHAT: &str = "reading files in TOKEN_PREP";
+
+/// A job with files that wait.
+#[derive(Clone, Debug)]
+pub struct WaitingJob {
+    /// Its id.
+    pub id: String,
+    /// What its rows have to do with each other.
+    pub kind: Kind,
+    /// Whether it was cancelled. FTS leaves its waiting files as they are, and they would be transferred (observed).
+    pub cancelled: bool,
+    /// Its files in `TOKEN_PREP`, in the order of their ids.
+    pub files: Vec<WaitingFile>,
+}
+
+/// A file in `TOKEN_PREP`.
+#[derive(Clone, Debug)]
+pub struct WaitingFile {
+    /// `t_file.file_id`.
+    pub id: i64,
+    /// What FTS had planned: `SUBMITTED`, `NOT_USED`, `STAGING`, `ON_HOLD`.
+    pub planned: String,
+    /// Where from.
+    pub source_url: String,
+    /// Where to.
+    pub destination_url: String,
+    /// `t_file.src_token_id`; none when FTS accepted empty token lists.
+    pub source_token: Option<String>,
+    /// `t_file.dst_token_id`.
+    pub destination_token: Option<String>,
+}
+
+/// A token that a job was submitted with: the subject of an exchange.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The token; none when the column holds something that is none.
+    pub token: Option<AccessToken>,
+    /// The issuer as `t_token_provider` writes it, with a slash at the end.
+    pub issuer: String,
+}
+
+impl FtsDatabase {
+    /// The waiting files of these jobs.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn waiting(&self, jobs: &[&str]) -> Result<Vec<WaitingJob>, DatabaseError> {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT j.job_id, j.job_type, j.job_state, j.cancel_job, f.file_id, f.file_state_initial, f.source_surl, \
+             f.dest_surl, f.src_token_id, f.dst_token_id FROM t_file f JOIN t_job j ON j.job_id = f.job_id \
+             WHERE f.file_state = 'TOKEN_PREP' AND f.job_id IN (",
+        );
+        list(&mut query, jobs);
+        query.push(") ORDER BY f.job_id, f.file_id");
+        let mut waiting: Vec<WaitingJob> = Vec::new();
+        for row in query.build().fetch_all(&self.pool).await.during(WHAT)? {
+            let id: String = row.try_get(0).during(WHAT)?;
+            let kind: Option<String> = row.try_get(1).during(WHAT)?;
+            let state: String = row.try_get(2).during(WHAT)?;
+            let cancel: Option<String> = row.try_get(3).during(WHAT)?;
+            let planned: Option<String> = row.try_get(5).during(WHAT)?;
+            let file = WaitingFile {
+                id: row.try_get(4).during(WHAT)?,
+                planned: planned.unwrap_or_else(|| "SUBMITTED".into()),
+                source_url: row.try_get::<Option<_>, _>(6).during(WHAT)?.unwrap_or_default(),
+                destination_url: row.try_get::<Option<_>, _>(7).during(WHAT)?.unwrap_or_default(),
+                source_token: row.try_get(8).during(WHAT)?,
+                destination_token: row.try_get(9).during(WHAT)?,
+            };
+            match waiting.last_mut().filter(|job| job.id == id) {
+                Some(job) => job.files.push(file),
+                None => waiting.push(WaitingJob {
+                    id,
+                    kind: Kind::parse(kind.as_deref()),
+                    cancelled: state == "CANCELED" || cancel.as_deref() == Some("Y"),
+                    files: vec![file],
+                }),
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// The tokens of these ids.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn subjects(&self, ids: &[&str]) -> Result<HashMap<String, Subject>, DatabaseError> {
+        const WHAT: &str = "reading tokens";
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT token_id, access_token, issuer FROM t_token WHERE token_id IN (",
+        );
+        list(&mut query, ids);
+        query.push(")");
+        let rows = query.build().fetch_all(&self.pool).await.during(WHAT)?;
+        rows.iter()
+            .map(|row| {
+                let token: String = row.try_get(1)?;
+                Ok((
+                    row.try_get(0)?,
+                    Subject { token: AccessToken::new(token).ok(), issuer: row.try_get(2)? },
+                ))
+            })
+            .collect::<Result<_, sqlx::Error>>()
+            .during(WHAT)
+    }
+}
+
+fn list(query: &mut QueryBuilder<Sqlite>, items: &[&str]) {
+    let mut separated = query.separated(", ");
+    for item in items {
+        separated.push_bind((*item).to_owned());
+    }
+}

@@ -1,0 +1,158 @@
+//! The daemon: reads its configuration, opens FTS's database, and works round after round.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use daemon::{Failure, Shutdown, config, logs, settings as shared};
+use token_core::retry::{RetryPolicy, Waits};
+use token_core::{Clock, OAuthClient, SystemClock, TokenKeeper};
+use tracing::{error, info};
+
+use crate::fts::{DatabaseError, FtsDatabase};
+use crate::settings::Settings;
+use crate::worker::{Report, Tokens, Worker};
+
+/// Exchanges FTS submission tokens for one token per storage endpoint, in place of FTS's fts_token.
+#[derive(Debug, Parser)]
+#[command(name = "token-exchange", version, about)]
+pub struct Arguments {
+    /// The configuration file (TOML). `TOKEN_EXCHANGE__SECTION__KEY` in the environment overrides a key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Work until nothing is due, print what was done, and end. Exit code 0: done; 1: it could not be done now;
+    /// 2: the configuration or the database is not right.
+    #[arg(long)]
+    run_once: bool,
+    /// With --run-once: print the report as one JSON object.
+    #[arg(long, requires = "run_once")]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make our one table, `token_exchange_lease`, in FTS's database. Harmless when it is there.
+    InitDb,
+}
+
+/// Runs the daemon to its end.
+///
+/// # Errors
+/// With --run-once, when the rounds could not be made; otherwise only for what no waiting mends.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let settings: Settings = config::load(&arguments.config, "TOKEN_EXCHANGE")?;
+    logs::start(&settings.log)?;
+    let endpoints = settings.endpoints().map_err(Failure::configuration)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let fts = FtsDatabase::open(&settings.fts.database).await.map_err(Failure::configuration)?;
+    if let Some(Command::InitDb) = arguments.command {
+        fts.init().await.map_err(Failure::runtime)?;
+        info!(database = settings.fts.database, "table token_exchange_lease is there");
+        return Ok(());
+    }
+    fts.ready(clock.now()).await.map_err(|error| match error {
+        DatabaseError::Statement { .. } => Failure::runtime(error),
+        error => Failure::configuration(error),
+    })?;
+    let shutdown = Shutdown::on_signals()?;
+    let client = |issuer: &shared::IssuerSettings| -> Result<Arc<OAuthClient>, Failure> {
+        Ok(Arc::new(issuer.client(Arc::clone(&clock), shutdown.hard.clone())?))
+    };
+    let clients = settings.issuer.iter().map(client).collect::<Result<Vec<_>, _>>()?;
+    let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
+    info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), issuers = clients.len(),
+        endpoints = endpoints.known.len(), cache = settings.cache.is_some(), "token-exchange starts");
+
+    let min_life = Duration::from_secs(settings.worker.min_token_life_s);
+    let worker = Worker {
+        fts,
+        endpoints,
+        tokens: Tokens::new(clients, Arc::clone(&keeper), min_life),
+        batch: settings.worker.batch.max(1),
+        lease: Duration::from_secs(settings.worker.lease_s.max(10)),
+        in_flight: settings.worker.in_flight,
+        clock,
+        shutdown: shutdown.clone(),
+    };
+    let work = async {
+        if arguments.run_once {
+            let report = worker.rounds().await.map_err(Failure::runtime)?;
+            account(&report, &keeper);
+            print(&report, arguments.json);
+            return Ok(());
+        }
+        forever(&worker, &keeper, Duration::from_millis(settings.worker.interval_ms)).await;
+        Ok(())
+    };
+    tokio::select! {
+        ended = work => ended,
+        () = shutdown.hard.cancelled() => Err(Failure::runtime("stopped in the middle of work; leases end by themselves")),
+    }
+}
+
+async fn forever(worker: &Worker, keeper: &TokenKeeper, interval: Duration) {
+    let mut waits = Waits::new(&RetryPolicy {
+        initial: Duration::from_secs(1),
+        max: Duration::from_secs(30),
+        ..RetryPolicy::default()
+    });
+    while !worker.shutdown.soft.is_cancelled() {
+        let rest = match worker.rounds().await {
+            Ok(report) => {
+                waits.reset();
+                if report.jobs > 0 {
+                    account(&report, keeper);
+                }
+                interval
+            }
+            Err(reason) => {
+                let rest = waits.next();
+                error!(%reason, again_in_s = rest.as_secs(), "round ended early");
+                rest
+            }
+        };
+        keeper.evict().await;
+        tokio::select! {
+            () = tokio::time::sleep(rest) => (),
+            () = worker.shutdown.soft.cancelled() => (),
+        }
+    }
+    info!("token-exchange ends");
+}
+
+fn account(report: &Report, keeper: &TokenKeeper) {
+    let counts = keeper.counts();
+    info!(
+        jobs = report.jobs,
+        released = report.released,
+        failed = report.failed,
+        cancelled = report.cancelled,
+        waiting = report.waiting.values().sum::<usize>(),
+        lost = report.lost,
+        tokens_kept = counts.kept,
+        tokens_fetched = counts.fetched,
+        fetches_failed = counts.failed,
+        "rounds done"
+    );
+    for (reason, files) in &report.waiting {
+        info!(files, reason, "waiting");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is the data of --run-once")]
+fn print(report: &Report, json: bool) {
+    if json {
+        println!("{}", serde_json::to_string(report).unwrap_or_default());
+        return;
+    }
+    println!("jobs       {}", report.jobs);
+    println!("released   {}", report.released);
+    println!("failed     {}", report.failed);
+    println!("cancelled  {}", report.cancelled);
+    for (reason, files) in &report.waiting {
+        println!("waiting    {files}: {reason}");
+    }
+}

@@ -1,0 +1,134 @@
+//! The configuration file. Units stand in the names; every default is here.
+
+use std::collections::HashMap;
+
+use daemon::logs::LogSettings;
+use daemon::settings::{CacheSettings, IssuerSettings};
+use serde::Deserialize;
+use token_core::StoragePath;
+
+use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity};
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// FTS's database.
+    pub fts: FtsSettings,
+    /// The issuers whose tokens are exchanged, and our client at each. FTS's `t_token_provider` must have a row for each.
+    pub issuer: Vec<IssuerSettings>,
+    /// What holds for endpoints without an entry of their own.
+    #[serde(default)]
+    pub endpoints: EndpointDefaults,
+    /// Endpoints of their own.
+    #[serde(default)]
+    pub endpoint: Vec<EndpointSettings>,
+    /// How the work is done.
+    #[serde(default)]
+    pub worker: WorkerSettings,
+    /// Where tokens outlive a restart; without it they live in memory.
+    #[serde(default)]
+    pub cache: Option<CacheSettings>,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogSettings,
+}
+
+/// `[fts]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FtsSettings {
+    /// The database: `sqlite:////absolute/path`.
+    pub database: String,
+}
+
+/// `[endpoints]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EndpointDefaults {
+    /// The path that storages give to the issuer.
+    pub base_path: String,
+    /// The area below it, for granularity `endpoint`.
+    pub area: String,
+    /// How wide tokens are: `endpoint`, `directory` or `file`.
+    pub granularity: Granularity,
+}
+
+impl Default for EndpointDefaults {
+    fn default() -> Self {
+        Self { base_path: "/".into(), area: "/".into(), granularity: Granularity::Endpoint }
+    }
+}
+
+/// `[[endpoint]]`. What is not set is as in `[endpoints]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSettings {
+    /// Its URL; the scheme only settles the default port.
+    pub url: String,
+    /// Its audience, byte for byte as the storage wants it; `https://host[:port]` when it is not set.
+    pub audience: Option<String>,
+    /// The path that this storage gives to the issuer.
+    pub base_path: Option<String>,
+    /// The area below it.
+    pub area: Option<String>,
+    /// How wide its tokens are.
+    pub granularity: Option<Granularity>,
+}
+
+/// `[worker]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkerSettings {
+    /// How long to rest when nothing waits.
+    pub interval_ms: u64,
+    /// Jobs leased at a time.
+    pub batch: u32,
+    /// How long a lease lasts; a worker that dies holds its jobs for as long.
+    pub lease_s: u64,
+    /// Exchanges at a time, over all issuers.
+    pub in_flight: usize,
+    /// How long a kept token must still live to be handed over. A transfer waits and runs on it.
+    pub min_token_life_s: u64,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self { interval_ms: 1000, batch: 500, lease_s: 120, in_flight: 16, min_token_life_s: 1800 }
+    }
+}
+
+impl Settings {
+    /// The endpoint table.
+    ///
+    /// # Errors
+    /// One line that names the entry and what is wrong with it.
+    pub fn endpoints(&self) -> Result<Endpoints, String> {
+        let path = |key: &str, text: &str| {
+            StoragePath::parse(text).map_err(|error| format!("`{key}` = `{text}`: {error}"))
+        };
+        let defaults = &self.endpoints;
+        let base_path = path("endpoints.base_path", &defaults.base_path)?;
+        let area = path("endpoints.area", &defaults.area)?;
+        let mut known = HashMap::new();
+        for entry in &self.endpoint {
+            let url = entry.url.trim_end_matches('/').to_owned() + "/";
+            let (authority, _) = Authority::split(&url)
+                .ok_or_else(|| format!("`endpoint.url` = `{}` is no URL of a storage", entry.url))?;
+            let own = |key, text: &Option<String>, default: &StoragePath| match text {
+                Some(text) => path(key, text),
+                None => Ok(default.clone()),
+            };
+            let endpoint = Endpoint {
+                audience: entry.audience.clone().unwrap_or_else(|| authority.origin()),
+                base_path: own("endpoint.base_path", &entry.base_path, &base_path)?,
+                area: own("endpoint.area", &entry.area, &area)?,
+                granularity: entry.granularity.unwrap_or(defaults.granularity),
+            };
+            if known.insert(authority, endpoint).is_some() {
+                return Err(format!("`endpoint.url` = `{}` stands twice", entry.url));
+            }
+        }
+        Ok(Endpoints { known, others: (base_path, area, defaults.granularity) })
+    }
+}

@@ -1,0 +1,73 @@
+//! Where endpoint tokens come from: exchanged by the client we are at the subject token's issuer, and kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use token_core::{
+    CacheKey, Claims, Freshness, OAuthClient, TokenError, TokenKeeper, TokenRequest, TokenWish,
+};
+
+use crate::decide::Token;
+use crate::fts::hand_over::EndpointToken;
+use crate::fts::waiting::Subject;
+
+/// Gets tokens.
+pub struct Tokens {
+    clients: Vec<Arc<OAuthClient>>,
+    keeper: Arc<TokenKeeper>,
+    min_life: Duration,
+}
+
+impl Tokens {
+    /// From these clients, one an issuer; a kept token is handed over only if it lives `min_life` longer.
+    pub fn new(clients: Vec<Arc<OAuthClient>>, keeper: Arc<TokenKeeper>, min_life: Duration) -> Self {
+        Self { clients, keeper, min_life }
+    }
+
+    /// The token of `request` that `subject` is exchanged for. One is made for all subjects of the same identity: each
+    /// subject must cover what is asked, and then what it is exchanged for is the same.
+    pub async fn get(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
+        let Some(client) = self.clients.iter().find(|c| c.issuer().same_but_for_slash(&subject.issuer))
+        else {
+            return Token::Wait(format!("no [[issuer]] is configured for {}", subject.issuer));
+        };
+        let Some(token) = &subject.token else {
+            return Token::Refused("what FTS holds is no bearer token".into());
+        };
+        let Ok(claims) = Claims::peek(token) else {
+            return Token::Refused("what FTS holds is no WLCG token".into());
+        };
+        let held = match claims.scopes() {
+            Ok(held) => held,
+            Err(error) => return Token::Refused(format!("the token it was submitted with: {error}")),
+        };
+        let missing = request.scope.beyond(&held);
+        if !missing.is_empty() {
+            return refused(&TokenError::BeyondSubject { issuer: client.issuer().to_string(), missing });
+        }
+        let key = CacheKey {
+            issuer: client.issuer().to_string(),
+            client_id: client.client_id().to_owned(),
+            subject: claims.sub.unwrap_or_default(),
+            audience: request.audience.clone(),
+            scope: request.scope.clone(),
+        };
+        let wish = TokenWish { key, min_life: self.min_life, freshness: Freshness::Kept };
+        let got = self.keeper.get(wish, || async { client.exchange(token, request).await }).await;
+        match got {
+            Ok(kept) => Token::Got(EndpointToken {
+                token: kept.token,
+                expires_at: kept.expires_at,
+                issuer: subject.issuer.clone(),
+                scope: request.scope.to_string(),
+                audience: request.audience.clone(),
+            }),
+            Err(error) if error.is_definite() => refused(&error),
+            Err(error) => Token::Wait(error.to_string()),
+        }
+    }
+}
+
+fn refused(error: &TokenError) -> Token<EndpointToken> {
+    Token::Refused(error.to_string())
+}

@@ -87,7 +87,12 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         (usize::from(first), rest)
     } else {
         let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        (bytes.iter().try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))?, rest)
+        (
+            bytes
+                .iter()
+                .try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))?,
+            rest,
+        )
     };
     let (content, rest) = rest.split_at_checked(length)?;
     Some((tag, content, rest))
@@ -103,9 +108,14 @@ mod tests {
     fn both_kinds_of_key_sign_what_their_jwks_verifies() {
         let keys = [SigningKey::rs256("r").unwrap(), SigningKey::es256("e").unwrap()];
         let set = KeySet::parse(&serde_json::to_vec(&jwks(&keys).unwrap()).unwrap()).unwrap();
-        let policy =
-            Policy { issuer: "https://i".into(), audiences: vec!["a".into()], any_audience: false, skew_s: 0 };
-        let claims = json!({"iss": "https://i", "aud": "a", "exp": 2, "wlcg.ver": "1.0", "scope": "storage.read:/"});
+        let policy = Policy {
+            issuer: "https://i".into(),
+            audiences: vec!["a".into()],
+            any_audience: false,
+            skew_s: 0,
+        };
+        let claims =
+            json!({"iss": "https://i", "aud": "a", "exp": 2, "wlcg.ver": "1.0", "scope": "storage.read:/"});
         for key in &keys {
             let token = key.sign(&claims).unwrap();
             assert!(verify(&token, &set, &policy, UnixSeconds(1)).is_ok(), "{}", key.kid);

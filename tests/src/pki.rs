@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -39,7 +40,8 @@ impl Pki {
         let certificate = server.signed_by(&key, &issuer)?;
 
         let ca_file = folder.join("ca.pem");
-        std::fs::write(&ca_file, ca_certificate.pem()).with_context(|| format!("writing {}", ca_file.display()))?;
+        std::fs::write(&ca_file, ca_certificate.pem())
+            .with_context(|| format!("writing {}", ca_file.display()))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
         let server = ServerConfig::builder_with_provider(provider)

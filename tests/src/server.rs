@@ -27,7 +27,12 @@ impl Server {
     ///
     /// # Errors
     /// When the port can't be bound.
-    pub async fn start(router: Router, tls: Arc<ServerConfig>, port: u16, stop: CancellationToken) -> Result<Self> {
+    pub async fn start(
+        router: Router,
+        tls: Arc<ServerConfig>,
+        port: u16,
+        stop: CancellationToken,
+    ) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let (up, watched) = watch::channel(true);
@@ -95,7 +100,9 @@ async fn down(up: &mut watch::Receiver<bool>) {
 async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, cut: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let serving = async {
-        let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(10), tls.accept(stream)).await else { return };
+        let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(10), tls.accept(stream)).await else {
+            return;
+        };
         let _ = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))

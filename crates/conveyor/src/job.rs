@@ -94,7 +94,8 @@ fn params(plan: &Plan, sid: String, rules: &JobRules) -> Params {
         s3alternate: plan.s3_alternate,
         max_time_in_queue: hours.get(activity).or_else(|| hours.get("default")).copied(),
         strict_copy: plan.strict_copy,
-        ipv4: plan.ipv4,
+        ipv4: plan.ipv4.then_some(true),
+        ipv6: plan.ipv4.then_some(false),
         id_generator: "deterministic",
         sid,
     }

@@ -110,7 +110,7 @@ impl Submitter {
                     Verdict::End(end, reason) => {
                         info!(request = %request.id, state = end.letter(), reason, "cannot be submitted");
                         *report.ended.entry(reason.to_owned()).or_default() += 1;
-                        ends.push((request.id.clone(), end));
+                        ends.push((request.id.clone(), end, reason));
                     }
                     Verdict::Leave(reason) => {
                         debug!(request = %request.id, reason, "left in the queue");

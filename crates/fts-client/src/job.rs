@@ -114,9 +114,12 @@ pub struct Params {
     /// Copies without any check before or after.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub strict_copy: bool,
-    /// IPv4 only.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub ipv4: bool,
+    /// Whether IPv4 is to be used; left out, FTS decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<bool>,
+    /// Whether IPv6 is to be used; left out, FTS decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<bool>,
     /// `deterministic`: the id follows from `sid`.
     pub id_generator: &'static str,
     /// What the id follows from.

@@ -90,20 +90,21 @@ impl Rucio {
         Ok(query.build().execute(&self.pool).await.during("releasing a claim")?.rows_affected())
     }
 
-    /// Ends requests that cannot be submitted: `Q` to `N`, `O` or `M`. Only those still in `Q`.
+    /// Ends requests that cannot be submitted: `Q` to `N`, `O` or `M`, with the reason in `err_msg`, which Rucio's own
+    /// submitter leaves empty. Only those still in `Q`.
     ///
     /// # Errors
     /// When a statement fails; then none has ended.
-    pub async fn end(&self, ends: &[(RequestId, End)], now: UnixSeconds) -> Result<(), DatabaseError> {
+    pub async fn end(&self, ends: &[(RequestId, End, &str)], now: UnixSeconds) -> Result<(), DatabaseError> {
         const WHAT: &str = "ending requests without a source";
-        let mut by_end: HashMap<&str, Vec<&str>> = HashMap::new();
-        for (id, end) in ends {
-            by_end.entry(end.letter()).or_default().push(&id.0);
+        let mut alike: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+        for (id, end, reason) in ends {
+            alike.entry((end.letter(), reason)).or_default().push(&id.0);
         }
         let mut transaction = self.begin(WHAT).await?;
-        for (letter, ids) in by_end {
+        for ((letter, reason), ids) in alike {
             let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = ");
-            query.push_bind(letter).push(", updated_at = ").push_bind(stamp(now));
+            query.push_bind(letter).push(", err_msg = ").push_bind(reason).push(", updated_at = ").push_bind(stamp(now));
             query.push(" WHERE state = 'Q' AND id IN (");
             let mut list = query.separated(", ");
             for id in ids {

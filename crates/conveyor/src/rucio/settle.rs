@@ -14,33 +14,33 @@ const WHAT: &str = "closing claims";
 const PAYLOAD: usize = 4000;
 
 /// How a submission ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// FTS has the job.
     Submitted,
-    /// FTS refused it.
-    Refused,
+    /// FTS refused it, with these words; they go to `err_msg`.
+    Refused(String),
 }
 
 impl Outcome {
-    fn letter(self) -> &'static str {
+    fn letter(&self) -> &'static str {
         match self {
             Self::Submitted => "S",
-            Self::Refused => "A",
+            Self::Refused(_) => "A",
         }
     }
 
-    fn event(self) -> &'static str {
+    fn event(&self) -> &'static str {
         match self {
             Self::Submitted => "transfer-submitted",
-            Self::Refused => "transfer-submission_failed",
+            Self::Refused(_) => "transfer-submission_failed",
         }
     }
 
-    fn state(self) -> &'static str {
+    fn state(&self) -> &'static str {
         match self {
             Self::Submitted => "SUBMITTED",
-            Self::Refused => "SUBMISSION_FAILED",
+            Self::Refused(_) => "SUBMISSION_FAILED",
         }
     }
 }
@@ -64,8 +64,8 @@ impl Rucio {
         for (job, outcome) in done {
             let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = ");
             query.push_bind(outcome.letter()).push(", transfertool = 'fts3'");
-            if *outcome == Outcome::Refused {
-                query.push(", external_id = NULL");
+            if let Outcome::Refused(words) = outcome {
+                query.push(", external_id = NULL, err_msg = ").push_bind(words);
             }
             query.push(", submitted_at = ").push_bind(&now).push(", updated_at = ").push_bind(&now);
             query.push(" WHERE state = 'G' AND external_id = ").push_bind(job.id.as_str());
@@ -79,7 +79,7 @@ impl Rucio {
             }
             closed += rows.len();
             let plans = job.plans.iter().filter(|plan| rows.contains(&plan.request.id.0));
-            let payloads = plans.map(|plan| payload(job, plan, *outcome, fts, topology, &now));
+            let payloads = plans.map(|plan| payload(job, plan, outcome, fts, topology, &now));
             let mut query = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO messages (id, event_type, payload, payload_nolimit, services, created_at, updated_at) ",
             );
@@ -107,7 +107,7 @@ impl Rucio {
 fn payload(
     job: &Job,
     plan: &crate::choose::Plan,
-    outcome: Outcome,
+    outcome: &Outcome,
     fts: &str,
     topology: &Topology,
     now: &str,
@@ -132,7 +132,7 @@ fn payload(
         "bytes": request.bytes,
         "checksum-md5": request.md5,
         "checksum-adler": request.adler32,
-        "external-id": (outcome == Outcome::Submitted).then(|| job.id.as_str()),
+        "external-id": (*outcome == Outcome::Submitted).then(|| job.id.as_str()),
         "external-host": fts,
         "queued_at": now,
         "datatype": request.datatype,

@@ -17,8 +17,8 @@ use crate::topology::Topology;
 pub(super) enum End {
     /// FTS has the job.
     Submitted,
-    /// FTS refused it for what is in it.
-    Refused,
+    /// FTS refused it for what is in it, with these words.
+    Refused(String),
     /// FTS certainly has not got it: give the requests back.
     NotSent(Option<FtsError>),
     /// Not known yet: the claim stays open, to be resolved by the job's id.
@@ -42,7 +42,7 @@ impl Submitter {
     /// there may be several ends.
     pub(super) async fn post(&self, party: &Party, job: Job, topology: &Topology) -> Vec<(Job, End)> {
         match self.post_whole(party, &job, topology).await {
-            Posted::End(End::Refused) if job.plans.len() > 1 => self.post_apart(party, job, topology).await,
+            Posted::End(End::Refused(_)) if job.plans.len() > 1 => self.post_apart(party, job, topology).await,
             Posted::End(end) => vec![(job, end)],
             Posted::Found(status) => adopt(job, &status),
         }
@@ -74,7 +74,7 @@ impl Submitter {
                 Ok(Submitted::AlreadyThere) => info!(job = %job.id, files, "FTS has the job already"),
                 Err(error) if error.is_refusal() => {
                     warn!(job = %job.id, files, %error, "job refused");
-                    return Posted::End(End::Refused);
+                    return Posted::End(End::Refused(error.to_string()));
                 }
                 // A later try may find no FTS to talk to, while an earlier one may have arrived: only the first can say
                 // for certain that nothing was sent.

@@ -81,9 +81,9 @@ impl Submitter {
                     report.jobs += 1;
                     done.push((job, Outcome::Submitted));
                 }
-                End::Refused => {
+                End::Refused(words) => {
                     report.refused += files;
-                    done.push((job, Outcome::Refused));
+                    done.push((job, Outcome::Refused(words)));
                 }
                 End::NotSent(_) => {
                     report.released += files;

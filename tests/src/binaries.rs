@@ -1,0 +1,67 @@
+//! Where the two daemons are: beside this program, built by the cargo that runs it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::process::Command;
+
+/// The two daemons' programs.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    /// `conveyor`.
+    pub conveyor: PathBuf,
+    /// `token-exchange`.
+    pub token_exchange: PathBuf,
+}
+
+impl Binaries {
+    /// Builds both with the profile that this program was built with, if cargo runs it; else takes them from beside it.
+    ///
+    /// # Errors
+    /// When they can't be built, or are not there.
+    pub async fn find() -> Result<Self> {
+        let this = std::env::current_exe()?;
+        let folder = this.parent().context("this program is in no folder")?;
+        // Tests are in `deps` below the folder of the programs.
+        let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            build(cargo, folder).await?;
+        }
+        let program = |name: &str| -> Result<PathBuf> {
+            let path = folder.join(name);
+            ensure!(path.exists(), "{} is not there: `cargo build -p {name}` makes it", path.display());
+            Ok(path)
+        };
+        Ok(Self { conveyor: program("conveyor")?, token_exchange: program("token-exchange")? })
+    }
+}
+
+async fn build(cargo: OsString, folder: &Path) -> Result<()> {
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => bail!("{} is no target folder", folder.display()),
+    };
+    let target = folder.parent().context("a target folder")?;
+    let status = Command::new(cargo)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args([
+            "build",
+            "--quiet",
+            "--profile",
+            profile,
+            "-p",
+            "conveyor",
+            "-p",
+            "token-exchange",
+            "--target-dir",
+        ])
+        .arg(target)
+        .stdin(std::process::Stdio::null())
+        .status()
+        .await
+        .context("starting cargo")?;
+    ensure!(status.success(), "the daemons could not be built");
+    Ok(())
+}

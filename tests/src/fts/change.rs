@@ -1,0 +1,188 @@
+//! Changing jobs: cancellation and priority.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde_json::{Map, Value};
+use sqlx::Row as _;
+
+use super::Inner;
+use super::answer::{Refusal, json_answer};
+use super::caller::Caller;
+use super::jobs::{job, one_or_many};
+use super::rest::dictionary;
+use super::schema::timestamp;
+use super::view;
+
+/// States of a file that a cancellation touches. TOKEN_PREP, NOT_USED and ON_HOLD are not among them: such a file is left
+/// behind, and runs if it is released afterwards (observed).
+const ACTIVE: &str = r#"["STAGING","STARTED","SUBMITTED","READY","ACTIVE","ARCHIVING","QOS_TRANSITION","QOS_REQUEST_SUBMITTED"]"#;
+
+/// `t_job.job_state` at its end.
+pub(super) const TERMINAL: [&str; 4] = ["FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED"];
+
+/// The jobs asked for, in three heaps, as the real handlers sort them.
+struct Asked {
+    /// Unknown ones and those at their end, in the order asked.
+    answered: Vec<Value>,
+    open: Vec<String>,
+    many: bool,
+}
+
+async fn sort(fts: &Inner, ids: &str) -> Result<Asked, Refusal> {
+    let asked: Vec<&str> = ids.split(',').collect();
+    let mut jobs = view::jobs(&fts.database.reader, &asked).await?;
+    let mut sorted = Asked { answered: Vec::new(), open: Vec::new(), many: asked.len() > 1 };
+    for id in asked.into_iter().filter(|id| !id.is_empty()) {
+        match jobs.remove(id) {
+            None => sorted.answered.push(Refusal::no_job(id).entry(id)),
+            Some(job) if TERMINAL.contains(&job["job_state"].as_str().unwrap_or_default()) => {
+                sorted.answered.push(outcome(
+                    job,
+                    "304 Not Modified",
+                    "The job is in a terminal state".into(),
+                ));
+            }
+            Some(_) => sorted.open.push(id.to_owned()),
+        }
+    }
+    Ok(sorted)
+}
+
+fn outcome(mut job: Map<String, Value>, status: &str, message: Value) -> Value {
+    job.insert("http_status".into(), status.into());
+    job.insert("http_message".into(), message);
+    job.into()
+}
+
+/// `DELETE /jobs/{ids}`.
+pub(super) async fn cancel(
+    State(fts): State<Arc<Inner>>,
+    Extension(caller): Extension<Caller>,
+    Path(ids): Path<String>,
+) -> Result<Response, Refusal> {
+    caller.user_or_crash()?;
+    let Asked { answered: mut entries, open, many } = sort(&fts, &ids).await?;
+    let now = timestamp(fts.clock.now());
+    let mut write = fts.database.write().await?;
+    for id in &open {
+        sqlx::query(
+            "UPDATE t_job SET job_state = 'CANCELED', cancel_job = 'Y', job_finished = ?, \
+             reason = 'Job canceled by the user' WHERE job_id = ?",
+        )
+        .bind(&now)
+        .bind(id)
+        .execute(&mut *write)
+        .await?;
+        // A running one (`pid`) gets no finish time, which is how the server knows that it is to be signalled.
+        sqlx::query(
+            "UPDATE t_file SET file_state = 'CANCELED', reason = 'Job canceled by the user', dest_surl_uuid = NULL, \
+             finish_time = CASE WHEN pid IS NULL THEN ? END \
+             WHERE job_id = ? AND file_state IN (SELECT value FROM json_each(?))",
+        )
+        .bind(&now)
+        .bind(id)
+        .bind(ACTIVE)
+        .execute(&mut *write)
+        .await?;
+    }
+    write.commit().await?;
+    for id in &open {
+        entries.push(outcome(job(&fts, id).await?, "200 Ok", Value::Null));
+    }
+    Ok(one_or_many(entries, many))
+}
+
+/// `POST /jobs/{ids}` with `params.priority`.
+pub(super) async fn modify(
+    State(fts): State<Arc<Inner>>,
+    Extension(caller): Extension<Caller>,
+    Path(ids): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    caller.user_or_crash()?;
+    let Asked { answered: mut entries, open, many } = sort(&fts, &ids).await?;
+    let priority = match &dictionary(&headers, &body)?["params"]["priority"] {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => Some(text.trim().parse().map_err(|_| Refusal::bad("Invalid priority value"))?),
+        _ => None,
+    };
+    // Zero is no priority in Python's eyes.
+    if let Some(priority) = priority.filter(|priority| *priority != 0) {
+        let mut write = fts.database.write().await?;
+        for id in &open {
+            for sql in [
+                "UPDATE t_job SET priority = ? WHERE job_id = ?",
+                "UPDATE t_file SET priority = ? WHERE job_id = ?",
+            ] {
+                sqlx::query(sql).bind(priority).bind(id).execute(&mut *write).await?;
+            }
+        }
+        write.commit().await?;
+    }
+    let ids: Vec<&str> = open.iter().map(String::as_str).collect();
+    let mut files = view::files(&fts.database.reader, &ids, None).await?;
+    for id in &open {
+        let mut job = job(&fts, id).await?;
+        job.insert("files".into(), files.remove(id).unwrap_or_default().into());
+        entries.push(outcome(job, "200 Ok", Value::Null));
+    }
+    Ok(one_or_many(entries, many))
+}
+
+/// `DELETE /jobs/{id}/files/{files}`: the state of each afterwards.
+pub(super) async fn cancel_files(
+    State(fts): State<Arc<Inner>>,
+    Extension(caller): Extension<Caller>,
+    Path((id, files)): Path<(String, String)>,
+) -> Result<Response, Refusal> {
+    caller.user_or_crash()?;
+    let job = job(&fts, &id).await?;
+    if job["job_type"] != "N" {
+        let kind = job["job_type"].as_str().unwrap_or_default();
+        return Err(Refusal::bad(format!("Multihop or reuse jobs must be cancelled at once ({kind})")));
+    }
+    let now = timestamp(fts.clock.now());
+    let active: Vec<String> = serde_json::from_str(ACTIVE).unwrap_or_default();
+    let mut write = fts.database.write().await?;
+    let rows = sqlx::query("SELECT file_id, file_state FROM t_file WHERE job_id = ?")
+        .bind(&id)
+        .fetch_all(&mut *write)
+        .await?;
+    let mut states: Vec<(i64, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut answer: Vec<Value> = Vec::new();
+    for file in files.split(',') {
+        let Some((file, state)) = states.iter_mut().find(|(known, _)| file.parse() == Ok(*known)) else {
+            answer.push("File does not belong to the job".into());
+            continue;
+        };
+        if active.contains(state) {
+            sqlx::query(
+                "UPDATE t_file SET file_state = 'CANCELED', finish_time = ?, dest_surl_uuid = NULL WHERE file_id = ?",
+            )
+            .bind(&now)
+            .bind(*file)
+            .execute(&mut *write)
+            .await?;
+            "CANCELED".clone_into(state);
+        }
+        answer.push(state.clone().into());
+    }
+    // A file in TOKEN_PREP does not count as open, so that the job is cancelled around it (observed).
+    if !states.iter().any(|(_, state)| active.contains(state)) {
+        sqlx::query(
+            "UPDATE t_job SET job_state = 'CANCELED', cancel_job = 'Y', job_finished = ? WHERE job_id = ?",
+        )
+        .bind(&now)
+        .bind(&id)
+        .execute(&mut *write)
+        .await?;
+    }
+    write.commit().await?;
+    let answer = if answer.len() > 1 { answer.into() } else { answer.pop().unwrap_or_default() };
+    Ok(json_answer(StatusCode::OK, &answer))
+}

@@ -1,0 +1,45 @@
+//! Faults of submission, for tests of what a submitter makes of them.
+
+use std::time::Duration;
+
+/// What happens to the next submissions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SubmitFault {
+    /// Nothing special.
+    #[default]
+    None,
+    /// The next so many are taken, but the answer is a proxy's 502 page: the submitter can't know.
+    LoseAnswer(u32),
+    /// The next so many are answered with FTS's own 503 page, and nothing is stored.
+    Refuse503(u32),
+    /// All are taken and answered this much later.
+    Slow(Duration),
+}
+
+impl SubmitFault {
+    /// The fault of this submission; counts it off.
+    pub(super) fn take(&mut self) -> Self {
+        let now = *self;
+        match self {
+            Self::LoseAnswer(left) | Self::Refuse503(left) => match *left {
+                0 | 1 => *self = Self::None,
+                _ => *left -= 1,
+            },
+            Self::None | Self::Slow(_) => (),
+        }
+        if matches!(now, Self::LoseAnswer(0) | Self::Refuse503(0)) { Self::None } else { now }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_fault_ends() {
+        let mut fault = SubmitFault::LoseAnswer(2);
+        let seen = [fault.take(), fault.take(), fault.take()];
+        assert_eq!(seen, [SubmitFault::LoseAnswer(2), SubmitFault::LoseAnswer(1), SubmitFault::None]);
+        assert_eq!(SubmitFault::Refuse503(0).take(), SubmitFault::None);
+    }
+}

@@ -1,0 +1,194 @@
+//! The REST server: routes, authentication of every call, and submission.
+
+use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::{delete, get};
+use serde_json::{Value, json};
+
+use super::answer::{Refusal, html, json_answer};
+use super::caller::Caller;
+use super::fault::SubmitFault;
+use super::submission::Submission;
+use super::{Inner, bans, change, jobs, store, trust};
+
+/// Longest request line, the default of the Apache in front (`LimitRequestLine`).
+const REQUEST_LINE: usize = 8190;
+
+pub(super) fn router(fts: Arc<Inner>) -> Router {
+    Router::new()
+        .route("/", get(root))
+        .route("/whoami", get(whoami))
+        .route("/jobs", get(jobs::list).post(submit).put(submit))
+        .route("/jobs/all", delete(only_root))
+        .route("/jobs/vo/{vo}", delete(only_root))
+        .route("/jobs/{ids}", get(jobs::get).post(change::modify).delete(change::cancel))
+        .route("/jobs/{id}/files", get(jobs::files))
+        .route("/jobs/{id}/files/{files}", delete(change::cancel_files))
+        .route("/jobs/{id}/files/{file}/retries", get(jobs::retries))
+        .route("/jobs/{id}/{field}", get(jobs::field))
+        .route("/files", get(jobs::list_files))
+        .route("/ban/se", get(bans::list).post(bans::add).delete(bans::remove))
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&fts), authenticate))
+        // The application has no limit (2000 files in 3.2 MB were taken).
+        .layer(DefaultBodyLimit::disable())
+        .with_state(fts)
+}
+
+/// What stands before every handler: the container's limit, then the authentication layer.
+async fn authenticate(State(fts): State<Arc<Inner>>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if request.method().as_str().len() + path + " HTTP/1.1".len() + 1 > REQUEST_LINE {
+        let page = "<html>\n<head><title>414 Request-URI Too Large</title></head>\n<body>\n\
+                    <h1>414 Request-URI Too Large</h1>\n</body>\n</html>\n";
+        return (StatusCode::URI_TOO_LONG, Html(page)).into_response();
+    }
+    match Caller::of(request.headers(), &fts).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn root() -> Response {
+    let link = |href: &str, title: &str| json!({"href": href, "title": title});
+    let templated = |href: &str, title: &str| json!({"href": href, "title": title, "templated": true});
+    let mut job = templated("/jobs/{id}", "Job information");
+    job["hints"] = json!({"allow": ["GET", "DELETE"]});
+    json_answer(
+        StatusCode::OK,
+        &json!({
+            "delegation": {"major": 1, "minor": 0, "patch": 0},
+            "api": {"major": 3, "minor": 13, "patch": 4},
+            "core": null,
+            "schema": {"major": 10, "minor": 0, "patch": 0},
+            "_links": {
+                "curies": [{"name": "fts", "href": "https://gitlab.cern.ch/fts/fts3"}],
+                "fts:whoami": link("/whoami", "Check user certificate"),
+                "fts:joblist": templated("/jobs{?vo_name,user_dn,dlg_id,state_in}", "List of active jobs"),
+                "fts:job": job,
+                "fts:configaudit": link("/config/audit", "Configuration"),
+                "fts:submitschema": link("/api-docs/schema/submit", "JSON schema of messages"),
+                "fts:apidocs": link("/api-docs/", "API Documentation"),
+                "fts:jobsubmit": {
+                    "href": "/jobs",
+                    "hints": {"allow": ["POST"], "representations": ["fts:submitschema"]},
+                },
+                "fts:optimizer": link("/optimizer/", "Optimizer"),
+                "fts:archive": link("/archive/", "Archive"),
+            },
+        }),
+    )
+}
+
+async fn whoami(Extension(caller): Extension<Caller>) -> Response {
+    json_answer(StatusCode::OK, &caller.whoami())
+}
+
+async fn only_root() -> Refusal {
+    Refusal::Json(StatusCode::FORBIDDEN, "User does not have root privileges".into())
+}
+
+async fn nothing_there() -> Refusal {
+    Refusal::Json(
+        StatusCode::NOT_FOUND,
+        "The requested URL was not found on the server. If you entered the URL manually please check your spelling and \
+         try again."
+            .into(),
+    )
+}
+
+async fn not_allowed() -> Refusal {
+    Refusal::Json(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed for the requested URL.".into())
+}
+
+async fn submit(
+    State(fts): State<Arc<Inner>>,
+    Extension(caller): Extension<Caller>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    fts.submissions.fetch_add(1, Ordering::Relaxed);
+    if let Some(recorded) = fts.recorded.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        recorded.extend(serde_json::from_slice(&body));
+    }
+    let fault = fts.next_fault();
+    if matches!(fault, SubmitFault::Refuse503(_)) {
+        return html(StatusCode::SERVICE_UNAVAILABLE, TRY_LATER);
+    }
+    let answer = match accept(&fts, &caller, &method, &headers, &body).await {
+        Ok(job_id) => json_answer(StatusCode::OK, &json!({ "job_id": job_id })),
+        Err(refusal) => refusal.into_response(),
+    };
+    match fault {
+        SubmitFault::LoseAnswer(_) => {
+            html(StatusCode::BAD_GATEWAY, "The proxy server received an invalid response.")
+        }
+        SubmitFault::Slow(wait) => {
+            tokio::time::sleep(wait).await;
+            answer
+        }
+        _ => answer,
+    }
+}
+
+/// FTS's words when its database pool is exhausted, its only back-pressure.
+const TRY_LATER: &str = "The server is temporarily unable to service your request due to maintenance downtime or capacity \
+                         problems. Please try again later.";
+
+/// Takes a submission, in the order of the real handler: rights, form, rules, tokens, tape, issuers, rows.
+async fn accept(
+    fts: &Inner,
+    caller: &Caller,
+    method: &Method,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<String, Refusal> {
+    let user = caller.user()?;
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if method == Method::POST && !content_type.starts_with("application/json") {
+        return Err(Refusal::bad("Expecting application/json or application/x-www-form-urlencoded"));
+    }
+    let now = fts.clock.now();
+    let mut submission = Submission::read(body, user, now)?;
+    let vo = &user.vos[0];
+    let queued = store::queued(&fts.database, &submission.files[0].destination.storage, vo).await?;
+    submission.choose_replica(&queued)?;
+    submission.apply_bans(&store::banned(&fts.database, vo).await?)?;
+    for token in &submission.tokens {
+        // No audience is asked for here: the token is another server's.
+        if fts.trust.validate(&token.token, None).await.is_none() {
+            return Err(Refusal::bad("Failed to validate access-token"));
+        }
+    }
+    submission.check_tape()?;
+    let bearer = trust::peek(&user.bearer);
+    let issuer = bearer["iss"].as_str().unwrap_or_default();
+    store::check_issuers(&fts.database, issuer, &submission.tokens).await?;
+    store::insert_tokens(&fts.database, &submission.tokens).await?;
+    store::insert_job(&fts.database, &submission, user, now).await?;
+    Ok(submission.job_id)
+}
+
+/// Reads a JSON object from a body, as `get_input_as_dict` does.
+pub(super) fn dictionary(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !content_type.starts_with("application/json") {
+        return Err(Refusal::bad("Expecting application/json or application/x-www-form-urlencoded"));
+    }
+    let value: Value =
+        serde_json::from_slice(body).map_err(|_| Refusal::bad("Badly formatted JSON request"))?;
+    if value.is_object() { Ok(value) } else { Err(Refusal::bad("Expecting a dictionary")) }
+}

@@ -1,0 +1,287 @@
+//! The grid: issuer, storages, FTS and Rucio database, and the daemons' configuration files beside them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use token_core::{ClientSecret, Clock, ScopeSet, SystemClock, random_hex};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::binaries::Binaries;
+use crate::content::content;
+use crate::fts::{Fts, FtsConfig, Provider};
+use crate::issuer::{Client, GrantType, Issuer};
+use crate::pki::Pki;
+use crate::rucio::{RucioDatabase, Site};
+use crate::storage::{Storage, StorageConfig};
+
+/// The VO that the FTS takes us for.
+const VO: &str = "testvo";
+/// What both clients may ask for at most.
+const SCOPES: &str = "fts storage.read:/ storage.modify:/";
+
+/// A running grid.
+pub struct Grid {
+    /// Where its files are.
+    pub folder: PathBuf,
+    /// Its certificate authority.
+    pub pki: Pki,
+    /// Its issuer.
+    pub issuer: Issuer,
+    /// Its storages, by RSE.
+    pub storages: BTreeMap<String, Storage>,
+    /// What the Rucio database said of each storage before it was moved, and its URL now.
+    pub sites: Vec<(Site, String)>,
+    /// Its FTS.
+    pub fts: Fts,
+    /// Its Rucio database.
+    pub rucio: RucioDatabase,
+    /// The daemons.
+    pub binaries: Binaries,
+    stop: CancellationToken,
+}
+
+/// How a grid is set up.
+#[derive(Clone, Debug)]
+pub struct GridSettings {
+    /// Where its files go; made anew.
+    pub folder: PathBuf,
+    /// The Rucio database to copy.
+    pub rucio: PathBuf,
+    /// How long the tokens of both clients live.
+    pub token_life: Duration,
+}
+
+impl GridSettings {
+    /// A grid below `folder` over the database that comes with this package.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        let rucio = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/rucio-41.5.1.sqlite");
+        Self { folder: folder.into(), rucio, token_life: Duration::from_secs(3600) }
+    }
+}
+
+impl Grid {
+    /// Starts everything but the daemons, fills the storages with the files that Rucio knows there, and writes the daemons'
+    /// configuration.
+    ///
+    /// # Errors
+    /// When a part can't be started.
+    pub async fn start(settings: GridSettings) -> Result<Self> {
+        let binaries = Binaries::find().await?;
+        let folder = settings.folder;
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
+        }
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let folder = folder.canonicalize()?;
+        let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock) as Arc<dyn Clock>);
+        let pki = Pki::create(&folder)?;
+        let secrets = [random_hex(), random_hex()];
+        let clients = clients(&secrets, settings.token_life)?;
+        let issuer = Issuer::start(&pki, clients, Arc::clone(&clock), stop.clone()).await?;
+
+        let rucio = RucioDatabase::copy(&settings.rucio, &folder.join("rucio.sqlite")).await?;
+        let (mut storages, mut sites) = (BTreeMap::new(), Vec::new());
+        for site in rucio.sites().await? {
+            let (base_path, area) = given(&site);
+            let config = StorageConfig {
+                base_path: base_path.into(),
+                restricted_paths: vec![area],
+                ..StorageConfig::new(issuer.name())
+            };
+            let storage = Storage::start(&pki, config, Arc::clone(&clock), stop.clone()).await?;
+            rucio.move_site(&site, storage.server().address().port()).await?;
+            sites.push((site.clone(), storage.url()));
+            storages.entry(site.rse).or_insert(storage);
+        }
+        for file in rucio.files().await? {
+            if let Some(storage) = storages.get(&file.rse) {
+                let size = usize::try_from(file.bytes).context("a file's size")?;
+                storage.add_file(&file.path, Bytes::from(content(&file.name, size)));
+            }
+        }
+
+        let provider = Provider {
+            name: "testbed".into(),
+            issuer: issuer.name().to_owned(),
+            client_id: "fts-exchange".into(),
+            client_secret: ClientSecret::new(secrets[1].clone()),
+            vo: VO.into(),
+        };
+        let config = FtsConfig::new(folder.join("fts.sqlite"), vec![provider]);
+        let fts = Fts::start(&pki, config, clock, stop.clone()).await?;
+        rucio.move_fts(&fts.url()).await?;
+
+        let grid = Self { folder, pki, issuer, storages, sites, fts, rucio, binaries, stop };
+        grid.configure(&secrets).await?;
+        Ok(grid)
+    }
+
+    /// The configuration file of `conveyor`.
+    pub fn conveyor_config(&self) -> PathBuf {
+        self.folder.join("conveyor.toml")
+    }
+
+    /// The configuration file of `token-exchange`.
+    pub fn exchange_config(&self) -> PathBuf {
+        self.folder.join("token-exchange.toml")
+    }
+
+    /// The file that holds `conveyor`'s client secret.
+    pub fn conveyor_secret(&self) -> PathBuf {
+        self.folder.join("rucio-conveyor.secret")
+    }
+
+    async fn configure(&self, secrets: &[String; 2]) -> Result<()> {
+        let exchange_secret = self.folder.join("fts-exchange.secret");
+        write_secret(&self.conveyor_secret(), &secrets[0])?;
+        write_secret(&exchange_secret, &secrets[1])?;
+        let ca = self.pki.ca_file().display().to_string();
+        let folder = self.folder.display();
+        let issuer = |client: &str, secret: &Path| {
+            format!(
+                "url = \"{}\"\nclient_id = \"{client}\"\nclient_secret_file = \"{}\"\nca_file = \"{ca}\"\n",
+                self.issuer.name(),
+                secret.display()
+            )
+        };
+        let conveyor = format!(
+            "[rucio]\ndatabase = \"{}\"\n\n[issuer]\n{}\n[fts]\nca_file = \"{ca}\"\naudience = \"{{url}}\"\n\
+             scope = \"{SCOPES}\"\n\n[cache]\npath = \"{folder}/conveyor-tokens\"\nkey_file = \"{folder}/conveyor-tokens.key\"\n",
+            self.rucio.url(),
+            issuer("rucio-conveyor", &self.conveyor_secret()),
+        );
+        std::fs::write(self.conveyor_config(), conveyor)?;
+        let mut exchange = format!(
+            "[fts]\ndatabase = \"sqlite:///{}\"\n\n[[issuer]]\n{}\n[worker]\ninterval_ms = 200\n\n[cache]\n\
+             path = \"{folder}/exchange-tokens\"\nkey_file = \"{folder}/exchange-tokens.key\"\n",
+            self.fts.database().display(),
+            issuer("fts-exchange", &exchange_secret),
+        );
+        for (site, url) in &self.sites {
+            let (base_path, area) = given(site);
+            writeln!(
+                exchange,
+                "\n[[endpoint]] # {}\nurl = \"{url}\"\nbase_path = \"{base_path}\"\narea = \"{area}\"",
+                site.rse
+            )?;
+        }
+        std::fs::write(self.exchange_config(), exchange)?;
+        let made = self.token_exchange(&["init-db"]).output().await?;
+        if !made.status.success() {
+            bail!("token-exchange init-db: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        Ok(())
+    }
+
+    /// A `conveyor` with this grid's configuration.
+    pub fn conveyor(&self, arguments: &[&str]) -> Command {
+        daemon(&self.binaries.conveyor, &self.conveyor_config(), arguments)
+    }
+
+    /// A `token-exchange` with this grid's configuration.
+    pub fn token_exchange(&self, arguments: &[&str]) -> Command {
+        daemon(&self.binaries.token_exchange, &self.exchange_config(), arguments)
+    }
+
+    /// Starts a daemon whose log goes to the end of `log` in the grid's folder; its standard output is piped.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn spawn(&self, mut command: Command, log: &str) -> Result<Child> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join(log))?;
+        Ok(command.stdout(Stdio::piped()).stderr(file).spawn()?)
+    }
+
+    /// The storage that a URL points to, and the path there.
+    pub fn storage_of<'a>(&self, url: &'a str) -> Option<(&Storage, &'a str)> {
+        let rest = url.strip_prefix("davs://")?;
+        let (authority, path) = rest.split_at(rest.find('/')?);
+        let storage = self.storages.values().find(|s| s.server().address().to_string() == authority)?;
+        Some((storage, path))
+    }
+
+    /// Takes everything down.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+impl Drop for Grid {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What a site gives to the issuer, and the area of its files below that.
+fn given(site: &Site) -> (&'static str, String) {
+    let prefix = format!("/{}", site.prefix.trim_matches('/'));
+    match prefix.strip_prefix("/vo") {
+        Some("") => ("/vo", "/".into()),
+        Some(area) if area.starts_with('/') => ("/vo", area.into()),
+        _ => ("/", prefix),
+    }
+}
+
+/// Asks a daemon to end and waits until it has; after ten seconds it is killed.
+///
+/// # Errors
+/// When it did not end well.
+pub async fn terminate(mut child: Child) -> Result<()> {
+    if let Some(pid) = child.id() {
+        signal(pid, "TERM").await?;
+    }
+    match tokio::time::timeout(Duration::from_secs(10), child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(_) => bail!("a daemon that was asked to end did not end well"),
+        Err(_) => {
+            child.kill().await?;
+            bail!("a daemon that was asked to end did not end within ten seconds")
+        }
+    }
+}
+
+/// Sends a signal to a process of ours, by its pid.
+///
+/// # Errors
+/// When there is no `kill` program, or no such process.
+pub async fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().await?;
+    if status.success() { Ok(()) } else { bail!("signal {name} could not be sent to {pid}") }
+}
+
+fn daemon(program: &Path, config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.arg("--config").arg(config).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Two clients, since issuers want a submitter and an exchanger to be two (INDIGO IAM, observed).
+fn clients(secrets: &[String; 2], token_life: Duration) -> Result<Vec<Client>> {
+    let client = |id: &str, secret: &str, grant| -> Result<Client> {
+        Ok(Client {
+            id: id.into(),
+            secret: ClientSecret::new(secret),
+            scopes: ScopeSet::parse(SCOPES)?,
+            grants: vec![grant],
+            token_life,
+        })
+    };
+    Ok(vec![
+        client("rucio-conveyor", &secrets[0], GrantType::ClientCredentials)?,
+        client("fts-exchange", &secrets[1], GrantType::TokenExchange)?,
+    ])
+}
+
+fn write_secret(path: &Path, secret: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    Ok(writeln!(file, "{secret}")?)
+}

@@ -103,13 +103,13 @@ impl Submitter {
             cursor = next;
             report.picked += requests.len();
             let mut plans: BTreeMap<String, Vec<Plan>> = BTreeMap::new();
-            let mut ends = Vec::new();
+            let (mut ends, mut ended) = (Vec::new(), BTreeMap::<_, usize>::new());
             for request in &requests {
                 match choose(request, &topology, &self.rules) {
                     Verdict::Submit(plan) => plans.entry(plan.fts.clone()).or_default().push(*plan),
                     Verdict::End(end, reason) => {
                         info!(request = %request.id, state = end.letter(), reason, "cannot be submitted");
-                        *report.ended.entry(reason.to_owned()).or_default() += 1;
+                        *ended.entry(reason).or_default() += 1;
                         ends.push((request.id.clone(), end, reason));
                     }
                     Verdict::Leave(reason) => {
@@ -118,9 +118,31 @@ impl Submitter {
                     }
                 }
             }
-            self.rucio.end(&ends, self.clock.now()).await?;
+            // Nothing is written, and so nothing claimed, before an FTS has told who we are to it: not before there is a
+            // token.
+            let mut ready = Vec::new();
+            let wanted = !plans.is_empty();
             for (fts, plans) in plans {
-                self.page(&fts, plans, &topology, &mut unusable, &mut report).await?;
+                match self.usable(&fts, &mut unusable).await {
+                    Some(party) => ready.push((party, fts, plans)),
+                    None => {
+                        *report.left.entry(format!("FTS {fts} cannot be used now")).or_default() +=
+                            plans.len()
+                    }
+                }
+            }
+            if wanted && ready.is_empty() {
+                break;
+            }
+            self.rucio.end(&ends, self.clock.now()).await?;
+            for (reason, count) in ended {
+                *report.ended.entry(reason.to_owned()).or_default() += count;
+            }
+            for (party, fts, plans) in ready {
+                let jobs = group(plans, &party.identity, &self.job_rules);
+                let taken = self.rucio.claim(&jobs, &fts, self.clock.now()).await?;
+                let jobs = self.only_taken(jobs, &taken, &party).await?;
+                self.post_all(&party, &fts, jobs, &topology, &mut unusable, &mut report).await?;
             }
             info!(looked_at = report.picked, submitted = report.submitted, "page done");
         }
@@ -129,29 +151,6 @@ impl Submitter {
             Some(error) if report.submitted == 0 => Err(error.into()),
             _ => Ok(report),
         }
-    }
-
-    /// Claims and posts what goes to one FTS.
-    async fn page(
-        &self,
-        fts: &str,
-        plans: Vec<Plan>,
-        topology: &Topology,
-        unusable: &mut BTreeMap<String, FtsError>,
-        report: &mut Report,
-    ) -> Result<(), PassError> {
-        // Nothing is claimed before FTS has told who we are to it, and so before there is a token.
-        let party = match self.usable(fts, unusable).await {
-            Some(party) => party,
-            None => {
-                *report.left.entry(format!("FTS {fts} cannot be used now")).or_default() += plans.len();
-                return Ok(());
-            }
-        };
-        let jobs = group(plans, &party.identity, &self.job_rules);
-        let taken = self.rucio.claim(&jobs, fts, self.clock.now()).await?;
-        let jobs = self.only_taken(jobs, &taken, &party).await?;
-        self.post_all(&party, fts, jobs, topology, unusable, report).await
     }
 
     async fn usable(&self, fts: &str, unusable: &mut BTreeMap<String, FtsError>) -> Option<Arc<Party>> {

@@ -1,7 +1,7 @@
 //! The REST server: routes, authentication of every call, and submission.
 
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;

@@ -97,6 +97,9 @@ impl Rucio {
     /// When a statement fails; then none has ended.
     pub async fn end(&self, ends: &[(RequestId, End, &str)], now: UnixSeconds) -> Result<(), DatabaseError> {
         const WHAT: &str = "ending requests without a source";
+        if ends.is_empty() {
+            return Ok(());
+        }
         let mut alike: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
         for (id, end, reason) in ends {
             alike.entry((end.letter(), reason)).or_default().push(&id.0);
@@ -104,7 +107,12 @@ impl Rucio {
         let mut transaction = self.begin(WHAT).await?;
         for ((letter, reason), ids) in alike {
             let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = ");
-            query.push_bind(letter).push(", err_msg = ").push_bind(reason).push(", updated_at = ").push_bind(stamp(now));
+            query
+                .push_bind(letter)
+                .push(", err_msg = ")
+                .push_bind(reason)
+                .push(", updated_at = ")
+                .push_bind(stamp(now));
             query.push(" WHERE state = 'Q' AND id IN (");
             let mut list = query.separated(", ");
             for id in ids {

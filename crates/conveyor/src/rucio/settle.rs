@@ -58,6 +58,9 @@ impl Rucio {
         topology: &Topology,
         now: UnixSeconds,
     ) -> Result<usize, DatabaseError> {
+        if done.is_empty() {
+            return Ok(0);
+        }
         let now = stamp(now);
         let mut transaction = self.begin(WHAT).await?;
         let mut closed = 0;

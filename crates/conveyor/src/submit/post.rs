@@ -42,7 +42,9 @@ impl Submitter {
     /// there may be several ends.
     pub(super) async fn post(&self, party: &Party, job: Job, topology: &Topology) -> Vec<(Job, End)> {
         match self.post_whole(party, &job, topology).await {
-            Posted::End(End::Refused(_)) if job.plans.len() > 1 => self.post_apart(party, job, topology).await,
+            Posted::End(End::Refused(_)) if job.plans.len() > 1 => {
+                self.post_apart(party, job, topology).await
+            }
             Posted::End(end) => vec![(job, end)],
             Posted::Found(status) => adopt(job, &status),
         }

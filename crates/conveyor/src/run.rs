@@ -100,7 +100,7 @@ async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: Duration) -
             }
             // Also a refused secret: it may be mended while we wait, and nothing has been claimed.
             Err(reason) => {
-                let rest = waits.next();
+                let rest = waits.pause();
                 error!(%reason, again_in_s = rest.as_secs(), "pass ended early");
                 rest
             }

@@ -126,8 +126,8 @@ impl Submitter {
                 match self.usable(&fts, &mut unusable).await {
                     Some(party) => ready.push((party, fts, plans)),
                     None => {
-                        *report.left.entry(format!("FTS {fts} cannot be used now")).or_default() +=
-                            plans.len()
+                        let words = format!("FTS {fts} cannot be used now");
+                        *report.left.entry(words).or_default() += plans.len();
                     }
                 }
             }

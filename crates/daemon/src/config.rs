@@ -55,6 +55,7 @@ mod tests {
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Example {
+        #[expect(dead_code, reason = "only its reading counts")]
         part: Part,
     }
 

@@ -84,7 +84,7 @@ impl Waits {
     }
 
     /// The next wait, longer than the one before on average.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         self.0.next_backoff().unwrap_or(self.0.max_interval)
     }
 
@@ -115,7 +115,7 @@ where
             Err(error) => error,
         };
         let Disposition::Retry { after } = error.disposition() else { return Err(error) };
-        let wait = waits.next().max(after.unwrap_or_default().min(policy.max));
+        let wait = waits.pause().max(after.unwrap_or_default().min(policy.max));
         if Instant::now() + wait >= deadline {
             return Err(error);
         }

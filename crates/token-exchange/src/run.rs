@@ -109,7 +109,7 @@ async fn forever(worker: &Worker, keeper: &TokenKeeper, interval: Duration) {
                 interval
             }
             Err(reason) => {
-                let rest = waits.next();
+                let rest = waits.pause();
                 error!(%reason, again_in_s = rest.as_secs(), "round ended early");
                 rest
             }

@@ -88,7 +88,7 @@ impl Submitter {
                 Err(error) => {
                     warn!(job = %job.id, files, %error, look, "fate of the job unknown: looking it up");
                     tokio::select! {
-                        () = tokio::time::sleep(waits.next()) => (),
+                        () = tokio::time::sleep(waits.pause()) => (),
                         () = self.shutdown.soft.cancelled() => return Posted::End(End::Open),
                     }
                 }

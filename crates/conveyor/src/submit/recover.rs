@@ -47,13 +47,15 @@ impl Submitter {
             let sid = sid_of(&id, &plans, &party);
             let job = Job { id, sid: sid.clone().unwrap_or_default(), plans };
             match party.client.job(&job.id, FIELDS).await {
-                Ok(Lookup::Known(status)) => self.close(adopt(job, &status), &fts, topology, report).await?,
+                Ok(Lookup::Known(status)) => {
+                    self.close(adopt(job, &status), &fts, topology, report).await?;
+                }
                 Ok(Lookup::Unknown) if sid.is_some() => {
                     self.post_all(&party, &fts, vec![job], topology, unusable, report).await?;
                 }
                 // FTS has it not, and would give it another id now: it has changed its name space or our VO.
                 Ok(Lookup::Unknown) => {
-                    self.close(vec![(job, End::NotSent(None))], &fts, topology, report).await?
+                    self.close(vec![(job, End::NotSent(None))], &fts, topology, report).await?;
                 }
                 Err(error) => {
                     warn!(job = %job.id, files, %error, "the job cannot be looked up; its claim stays open");

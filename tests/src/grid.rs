@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -79,7 +79,9 @@ impl Grid {
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
         }
-        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        // FTS's database holds tokens in clear, as the real one does.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.with_context(|| format!("making {}", folder.display()))?;
         let folder = folder.canonicalize()?;
         let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock) as Arc<dyn Clock>);
         let pki = Pki::create(&folder)?;
@@ -115,7 +117,11 @@ impl Grid {
             client_secret: ClientSecret::new(secrets[1].clone()),
             vo: VO.into(),
         };
-        let config = FtsConfig::new(folder.join("fts.sqlite"), vec![provider]);
+        // Rucio asks for tokens whose audience is FTS's bare host name, and so does conveyor by default.
+        let config = FtsConfig {
+            audiences: vec!["127.0.0.1".into()],
+            ..FtsConfig::new(folder.join("fts.sqlite"), vec![provider])
+        };
         let fts = Fts::start(&pki, config, clock, stop.clone()).await?;
         rucio.move_fts(&fts.url()).await?;
 
@@ -153,7 +159,7 @@ impl Grid {
             )
         };
         let conveyor = format!(
-            "[rucio]\ndatabase = \"{}\"\n\n[issuer]\n{}\n[fts]\nca_file = \"{ca}\"\naudience = \"{{url}}\"\n\
+            "[rucio]\ndatabase = \"{}\"\n\n[issuer]\n{}\n[fts]\nca_file = \"{ca}\"\n\
              scope = \"{SCOPES}\"\n\n[cache]\npath = \"{folder}/conveyor-tokens\"\nkey_file = \"{folder}/conveyor-tokens.key\"\n",
             self.rucio.url(),
             issuer("rucio-conveyor", &self.conveyor_secret()),

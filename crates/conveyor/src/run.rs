@@ -8,12 +8,12 @@ use clap::Parser;
 use daemon::{Failure, Shutdown, config, logs, settings as shared};
 use fts_client::FtsError;
 use token_core::retry::{RetryPolicy, Waits};
-use token_core::{Clock, SystemClock, TokenError, TokenKeeper};
+use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{error, info};
 
 use crate::rucio::Rucio;
 use crate::settings::Settings;
-use crate::submit::{Parties, PassError, Report, Submitter};
+use crate::submit::{Parties, Pass, Report, Submitter};
 
 /// Submits Rucio's queued transfer requests to FTS with an FTS-audience token.
 #[derive(Debug, Parser)]
@@ -62,10 +62,13 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let work = async {
         if arguments.run_once {
-            let report = submitter.pass().await;
+            let pass = submitter.pass().await.map_err(Failure::runtime)?;
             account(&keeper);
-            print(&report.map_err(failure)?, arguments.json);
-            return Ok(());
+            // A pass that could do nothing has nothing to report but why.
+            if pass.unusable.is_none() || pass.report.submitted > 0 {
+                print(&pass.report, arguments.json);
+            }
+            return pass.unusable.map_or(Ok(()), |error| Err(failure(&error)));
         }
         forever(&submitter, &keeper, Duration::from_secs(settings.submit.sleep_s)).await
     };
@@ -83,8 +86,7 @@ async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: Duration) -
     });
     while !submitter.shutdown.soft.is_cancelled() {
         let rest = match submitter.pass().await {
-            Ok(report) => {
-                waits.reset();
+            Ok(Pass { report, unusable }) => {
                 info!(
                     picked = report.picked,
                     submitted = report.submitted,
@@ -96,14 +98,16 @@ async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: Duration) -
                     open = report.open,
                     "pass done"
                 );
-                sleep
+                match unusable {
+                    None => {
+                        waits.reset();
+                        sleep
+                    }
+                    // Also a refused secret: it may be mended while we wait, and nothing has been claimed.
+                    Some(reason) => again(&reason, waits.pause()),
+                }
             }
-            // Also a refused secret: it may be mended while we wait, and nothing has been claimed.
-            Err(reason) => {
-                let rest = waits.pause();
-                error!(%reason, again_in_s = rest.as_secs(), "pass ended early");
-                rest
-            }
+            Err(reason) => again(&reason, waits.pause()),
         };
         account(keeper);
         keeper.evict().await;
@@ -122,12 +126,14 @@ fn account(keeper: &TokenKeeper) {
     info!(kept = counts.kept, fetched = counts.fetched, failed = counts.failed, "tokens for FTS");
 }
 
-fn failure(error: PassError) -> Failure {
-    match &error {
-        PassError::Fts(FtsError::Token(token)) if TokenError::is_our_configuration(token) => {
-            Failure::configuration(error)
-        }
-        PassError::Database(database) if database.is_configuration() => Failure::configuration(error),
+fn again(reason: &dyn std::error::Error, rest: Duration) -> Duration {
+    error!(%reason, again_in_s = rest.as_secs(), "not all could be done");
+    rest
+}
+
+fn failure(error: &FtsError) -> Failure {
+    match error {
+        FtsError::Token(token) if token.is_our_configuration() => Failure::configuration(error),
         _ => Failure::runtime(error),
     }
 }

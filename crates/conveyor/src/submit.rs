@@ -52,16 +52,13 @@ pub struct Report {
     pub open: usize,
 }
 
-/// Why a pass ended early. What it had claimed is settled, given back, or open for the next pass.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PassError {
-    /// Rucio's database.
-    #[error("{0}")]
-    Database(#[from] DatabaseError),
-    /// An FTS, or the issuer of its tokens.
-    #[error("{0}")]
-    Fts(#[from] FtsError),
+/// A pass, walked to its end.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// What it has done.
+    pub report: Report,
+    /// Why an FTS, or the issuer of its tokens, could not be used. Its requests wait; those for others were submitted.
+    pub unusable: Option<FtsError>,
 }
 
 /// Submits.
@@ -89,8 +86,8 @@ impl Submitter {
     /// up.
     ///
     /// # Errors
-    /// When the database fails, or no FTS that was needed could be used.
-    pub async fn pass(&self) -> Result<Report, PassError> {
+    /// When the database fails. What was claimed is settled, given back, or open for the next pass.
+    pub async fn pass(&self) -> Result<Pass, DatabaseError> {
         let mut report = Report::default();
         let topology = self.rucio.topology().await?;
         debug!(rses = topology.len(), "topology read");
@@ -146,11 +143,7 @@ impl Submitter {
             }
             info!(looked_at = report.picked, submitted = report.submitted, "page done");
         }
-        // With one FTS out of several away, the pass has done its work for the others.
-        match unusable.into_values().next() {
-            Some(error) if report.submitted == 0 => Err(error.into()),
-            _ => Ok(report),
-        }
+        Ok(Pass { report, unusable: unusable.into_values().next() })
     }
 
     async fn usable(&self, fts: &str, unusable: &mut BTreeMap<String, FtsError>) -> Option<Arc<Party>> {
@@ -198,7 +191,7 @@ impl Submitter {
         topology: &Topology,
         unusable: &mut BTreeMap<String, FtsError>,
         report: &mut Report,
-    ) -> Result<(), PassError> {
+    ) -> Result<(), DatabaseError> {
         let posts = stream::iter(jobs).map(|job| self.post(party, job, topology));
         let mut ends = posts.buffer_unordered(self.jobs_in_flight.max(1)).ready_chunks(SETTLE);
         while let Some(chunk) = ends.next().await {

@@ -11,6 +11,7 @@ use token_core::{
     CacheError, ClientSecret, Clock, Issuer, OAuthClient, OAuthSettings, SledCache, TokenKeeper,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::Failure;
 
@@ -93,24 +94,20 @@ pub struct CacheSettings {
     pub key_file: PathBuf,
 }
 
-/// A keeper of tokens over the cache, or over memory alone when there is no `[cache]` section.
+/// A keeper of tokens over the cache, or over memory alone when there is no `[cache]` section. A cache that another process
+/// holds or that can't be used is no reason to stop: it holds only what the issuer would give again.
 ///
 /// # Errors
-/// When the folder or key file can't be used, is open to others, or belongs to another process. A store that is merely
-/// broken is set aside.
+/// When the folder or key file is open to others, can't be made, or holds no key: that is to be mended.
 pub fn keeper(cache: Option<&CacheSettings>, clock: Arc<dyn Clock>) -> Result<TokenKeeper, Failure> {
-    let behind = match cache {
+    let behind = match cache.map(|cache| SledCache::open(&cache.path, &cache.key_file)) {
         None => None,
-        Some(cache) => {
-            Some(Arc::new(SledCache::open(&cache.path, &cache.key_file).map_err(refused)?) as Arc<_>)
+        Some(Ok(cache)) => Some(Arc::new(cache) as Arc<_>),
+        Some(Err(error @ (CacheError::Locked(_) | CacheError::Store(_) | CacheError::Seal))) => {
+            warn!(%error, "tokens are kept in memory only");
+            None
         }
+        Some(Err(error)) => return Err(Failure::configuration(error)),
     };
     Ok(TokenKeeper::new(behind, clock))
-}
-
-fn refused(error: CacheError) -> Failure {
-    match error {
-        CacheError::Store(_) | CacheError::Seal => Failure::runtime(error),
-        error => Failure::configuration(error),
-    }
 }

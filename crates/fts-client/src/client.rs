@@ -119,12 +119,14 @@ impl FtsClient {
     /// Looks one job up with the fields named of its files.
     ///
     /// # Errors
-    /// See [`FtsError`]. An expired token makes FTS answer 500 here, so the token is replaced once on that too.
+    /// See [`FtsError`]. An expired token makes FTS answer 500 here: it is replaced if FTS takes us for nobody.
     pub async fn job(&self, id: &JobId, file_fields: &[&str]) -> Result<Lookup, FtsError> {
         let path = format!("/jobs/{id}?files={}", file_fields.join(","));
         let mut answer = self.call(Method::GET, &path, None, Freshness::Kept).await?;
         if answer.status == StatusCode::INTERNAL_SERVER_ERROR {
-            answer = self.call(Method::GET, &path, None, Freshness::Fresh).await?;
+            // What an expired token gets, and what a real error gets: `whoami` tells them apart, and replaces the token.
+            self.whoami().await?;
+            answer = self.call(Method::GET, &path, None, Freshness::Kept).await?;
         }
         if answer.status == StatusCode::NOT_FOUND {
             return match self.decode::<NotFound>("job", &answer.body)?.job_id == *id {
@@ -169,6 +171,9 @@ impl FtsClient {
         match answer.status {
             StatusCode::OK => Ok(answer.body),
             StatusCode::FORBIDDEN if self.anonymous(&answer) => Err(FtsError::Anonymous { fts }),
+            StatusCode::FORBIDDEN if said().ends_with("is banned") => {
+                Err(FtsError::Banned { fts, message: said() })
+            }
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
                 Err(FtsError::Forbidden { fts, message: said() })
             }

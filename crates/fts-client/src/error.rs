@@ -31,7 +31,15 @@ pub enum FtsError {
         /// The FTS.
         fts: String,
     },
-    /// 403 for another reason: a missing scope, a VO that is not authorised, a banned storage or user.
+    /// A storage of this job is banned for now; other jobs may go.
+    #[error("FTS {fts}: {message}")]
+    Banned {
+        /// The FTS.
+        fts: String,
+        /// FTS's words.
+        message: String,
+    },
+    /// 403 for another reason: a missing scope, a VO that is not authorised, a banned user.
     #[error("FTS {fts}: forbidden: {message}")]
     Forbidden {
         /// The FTS.

@@ -80,7 +80,7 @@ pub enum CacheError {
     #[error("token cache: the key file {0} does not hold 64 hex digits")]
     Key(String),
     /// Another process has it open.
-    #[error("token cache {0}: another process has it open; give each daemon a folder of its own")]
+    #[error("token cache {0}: another process has it open")]
     Locked(String),
     /// sled failed.
     #[error("token cache: sled: {0}")]

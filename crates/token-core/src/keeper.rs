@@ -22,7 +22,8 @@ use crate::secret::AccessToken;
 pub enum Freshness {
     /// A kept token will do.
     Kept,
-    /// The kept one was rejected: fetch another.
+    /// The kept one was rejected: fetch another. One that was fetched less than half a minute ago is as fresh as they come,
+    /// however many have seen it rejected.
     Fresh,
 }
 
@@ -62,6 +63,9 @@ impl BearerSource for AccessToken {
         Box::pin(async move { Ok(self.clone()) })
     }
 }
+
+/// How long a token counts as freshly fetched.
+const FRESH: Duration = Duration::from_secs(30);
 
 type Flight = Arc<OnceCell<Result<CachedToken, TokenError>>>;
 
@@ -109,9 +113,7 @@ impl TokenKeeper {
     where
         F: Future<Output = Result<Grant, TokenError>> + Send,
     {
-        if wish.freshness == Freshness::Kept
-            && let Some(token) = self.kept(&wish).await
-        {
+        if let Some(token) = self.kept(&wish).await {
             self.kept.fetch_add(1, Ordering::Relaxed);
             return Ok(token);
         }
@@ -138,13 +140,13 @@ impl TokenKeeper {
 
     async fn kept(&self, wish: &TokenWish) -> Option<CachedToken> {
         if let Ok(Some(token)) = self.memory.get(&wish.key)
-            && self.will_do(&token, wish.min_life)
+            && self.will_do(&token, wish)
         {
             return Some(token);
         }
         let key = wish.key.clone();
         let token = match self.behind(move |cache| cache.get(&key)).await? {
-            Ok(token) => token.filter(|token| self.will_do(token, wish.min_life))?,
+            Ok(token) => token.filter(|token| self.will_do(token, wish))?,
             Err(error) => {
                 warn!(%error, "the issuer is asked instead");
                 return None;
@@ -155,10 +157,12 @@ impl TokenKeeper {
     }
 
     /// Long enough to live: `min_life`, or half of its whole life where that is less.
-    fn will_do(&self, token: &CachedToken, min_life: Duration) -> bool {
-        let left = self.clock.now().until(token.expires_at);
+    fn will_do(&self, token: &CachedToken, wish: &TokenWish) -> bool {
+        let now = self.clock.now();
+        let left = now.until(token.expires_at);
         let half = token.obtained_at.until(token.expires_at) / 2;
-        !left.is_zero() && left >= min_life.min(half)
+        let fresh = wish.freshness == Freshness::Kept || token.obtained_at.until(now) < FRESH;
+        fresh && !left.is_zero() && left >= wish.min_life.min(half)
     }
 
     async fn fetch<F>(
@@ -256,9 +260,12 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         let third = keeper.get(wish(Freshness::Kept), || async { grant("two", 7200) }).await.unwrap();
         assert_eq!(third.token.expose(), "two");
+        let same = keeper.get(wish(Freshness::Fresh), || async { grant("three", 7200) }).await.unwrap();
+        assert_eq!(same.token.expose(), "two", "it has only just been fetched");
+        clock.advance(FRESH);
         let fourth = keeper.get(wish(Freshness::Fresh), || async { grant("three", 7200) }).await.unwrap();
         assert_eq!(fourth.token.expose(), "three");
-        assert_eq!(keeper.counts(), KeeperCounts { kept: 1, fetched: 3, failed: 0 });
+        assert_eq!(keeper.counts(), KeeperCounts { kept: 2, fetched: 3, failed: 0 });
     }
 
     #[tokio::test]

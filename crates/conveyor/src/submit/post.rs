@@ -78,6 +78,10 @@ impl Submitter {
                     warn!(job = %job.id, files, %error, "job refused");
                     return Posted::End(End::Refused(error.to_string()));
                 }
+                Err(error @ FtsError::Banned { .. }) => {
+                    warn!(job = %job.id, files, %error, "storage banned; its requests go back to the queue");
+                    return Posted::End(End::NotSent(None));
+                }
                 // A later try may find no FTS to talk to, while an earlier one may have arrived: only the first can say
                 // for certain that nothing was sent.
                 Err(error) if !error.job_may_exist() && look == 1 => {

@@ -6,9 +6,10 @@ use fts_client::{FtsError, JobId, Lookup};
 use tracing::{info, warn};
 
 use super::post::{End, FIELDS, adopt};
-use super::{Party, PassError, Report, Submitter};
+use super::{Party, Report, Submitter};
 use crate::choose::{Plan, replan};
 use crate::job::Job;
+use crate::rucio::DatabaseError;
 use crate::rucio::queue::Claimed;
 use crate::rucio::settle::Outcome;
 use crate::topology::Topology;
@@ -21,7 +22,7 @@ impl Submitter {
         topology: &Topology,
         unusable: &mut BTreeMap<String, FtsError>,
         report: &mut Report,
-    ) -> Result<(), PassError> {
+    ) -> Result<(), DatabaseError> {
         let mut jobs: BTreeMap<(String, String), Vec<Claimed>> = BTreeMap::new();
         for claimed in self.rucio.open_claims(self.clock.now()).await? {
             jobs.entry((claimed.fts.clone(), claimed.job.clone())).or_default().push(claimed);
@@ -73,7 +74,7 @@ impl Submitter {
         fts: &str,
         topology: &Topology,
         report: &mut Report,
-    ) -> Result<(), PassError> {
+    ) -> Result<(), DatabaseError> {
         let mut done = Vec::new();
         for (job, end) in ends {
             let files = job.plans.len();

@@ -108,12 +108,7 @@ mod tests {
     fn both_kinds_of_key_sign_what_their_jwks_verifies() {
         let keys = [SigningKey::rs256("r").unwrap(), SigningKey::es256("e").unwrap()];
         let set = KeySet::parse(&serde_json::to_vec(&jwks(&keys).unwrap()).unwrap()).unwrap();
-        let policy = Policy {
-            issuer: "https://i".into(),
-            audiences: vec!["a".into()],
-            any_audience: false,
-            skew_s: 0,
-        };
+        let policy = Policy { lenient: true, ..Policy::new("https://i", vec!["a".into()]) };
         let claims =
             json!({"iss": "https://i", "aud": "a", "exp": 2, "wlcg.ver": "1.0", "scope": "storage.read:/"});
         for key in &keys {

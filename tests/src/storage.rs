@@ -148,8 +148,11 @@ impl Storage {
         let server = Server::start(webdav::router(storage.clone()), pki.server(), 0, stop).await?;
         let mut audiences = config.extra_audiences;
         audiences.push(server.url());
-        let policy =
-            Policy { issuer: config.issuer, audiences, any_audience: config.any_audience, skew_s: 0 };
+        let policy = Policy {
+            any_audience: config.any_audience,
+            lenient: true,
+            ..Policy::new(config.issuer, audiences)
+        };
         storage.0.running.set(Running { server, policy }).ok().context("a storage starts once")?;
         Ok(storage)
     }

@@ -1,60 +1,61 @@
 //! The claims of a WLCG token (profile section 2).
 
-use std::fmt;
-
-use serde::de::{self, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::clock::UnixSeconds;
+use crate::jwt::{Object, take_apart};
 use crate::scope::{ScopeError, ScopeSet};
 use crate::secret::AccessToken;
 
 /// The audience that fits everywhere (profile section 2.1.1).
 pub const ANY_AUDIENCE: &str = "https://wlcg.cern.ch/jwt/v1/any";
 
-/// Why the claims of a token can't be read. Holds nothing of the token.
+/// Why the claims of a token can't be read. Holds nothing that the token's maker wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClaimsError {
-    /// Not three base64url parts around JSON objects, or a claim has the wrong JSON type.
-    #[error("the token is not a JWT whose claims have the types of the profile")]
+    /// Not three base64url parts around JSON objects, or an object has a member twice.
+    #[error("the token is not a JWT, or one of its JSON objects has a member twice (RFC 7519 section 4)")]
     Unreadable,
+    /// A claim that must be there is not.
+    #[error("the claim `{0}` is missing (profile section 2.1.1)")]
+    Missing(&'static str),
+    /// A claim has another JSON type than the profile gives it.
+    #[error("the claim `{0}` has the wrong JSON type (profile section 2.1.1)")]
+    Type(&'static str),
+    /// The subject is too long or not ASCII.
+    #[error("`sub` is longer than 255 characters or not ASCII (profile section 2.1.1)")]
+    Subject,
+    /// A group breaks the grammar.
+    #[error("a name in `wlcg.groups` breaks the grammar of groups (profile section 3.1)")]
+    Group,
     /// Its scope has an item that the profile forbids.
     #[error("{0}")]
     Scope(#[from] ScopeError),
 }
 
 /// What a token says. Claims outside the profile are left unread, as section 4.3.3 wants.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Claims {
     /// Issuer, compared as an exact string.
     pub iss: String,
     /// Subject, unique at its issuer.
-    #[serde(default)]
     pub sub: Option<String>,
     /// Audiences; a single string in the token is a list of one.
-    #[serde(default, deserialize_with = "one_or_many")]
     pub aud: Vec<String>,
     /// Not accepted at or after this time.
-    #[serde(deserialize_with = "seconds")]
     pub exp: UnixSeconds,
     /// Not accepted before this time.
-    #[serde(default, deserialize_with = "seconds_opt")]
     pub nbf: Option<UnixSeconds>,
     /// Time of issue.
-    #[serde(default, deserialize_with = "seconds_opt")]
     pub iat: Option<UnixSeconds>,
     /// Unique id, for tracing.
-    #[serde(default)]
     pub jti: Option<String>,
-    /// Version of the profile.
-    #[serde(default, rename = "wlcg.ver")]
+    /// Version of the profile, `wlcg.ver`.
     pub version: Option<String>,
     /// The scope string.
-    #[serde(default)]
     pub scope: Option<String>,
-    /// Groups, in the order they were asked for.
-    #[serde(default, rename = "wlcg.groups")]
+    /// Groups, `wlcg.groups`, in the order they were asked for.
     pub groups: Vec<String>,
 }
 
@@ -63,12 +64,33 @@ impl Claims {
     /// or that FTS has already checked.
     ///
     /// # Errors
-    /// When it is no JWT or a claim has the wrong type.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads claims without a check")]
+    /// When it is no JWT, has no `iss` or `exp`, or a claim has the wrong type.
     pub fn peek(token: &AccessToken) -> Result<Self, ClaimsError> {
-        jsonwebtoken::dangerous::insecure_decode::<Self>(token.expose())
-            .map(|data| data.claims)
-            .map_err(|_| ClaimsError::Unreadable)
+        Self::from_object(&take_apart(token.expose()).ok_or(ClaimsError::Unreadable)?.claims)
+    }
+
+    pub(crate) fn from_object(claims: &Object) -> Result<Self, ClaimsError> {
+        Ok(Self {
+            iss: text(claims, "iss")?.ok_or(ClaimsError::Missing("iss"))?,
+            sub: text(claims, "sub")?,
+            aud: match claims.get("aud") {
+                None => Vec::new(),
+                Some(Value::String(one)) => vec![one.clone()],
+                Some(Value::Array(many)) => texts(many).ok_or(ClaimsError::Type("aud"))?,
+                Some(_) => return Err(ClaimsError::Type("aud")),
+            },
+            exp: time(claims, "exp")?.ok_or(ClaimsError::Missing("exp"))?,
+            nbf: time(claims, "nbf")?,
+            iat: time(claims, "iat")?,
+            jti: text(claims, "jti")?,
+            version: text(claims, "wlcg.ver")?,
+            scope: text(claims, "scope")?,
+            groups: match claims.get("wlcg.groups") {
+                None => Vec::new(),
+                Some(Value::Array(many)) => texts(many).ok_or(ClaimsError::Type("wlcg.groups"))?,
+                Some(_) => return Err(ClaimsError::Type("wlcg.groups")),
+            },
+        })
     }
 
     /// The scopes.
@@ -78,68 +100,62 @@ impl Claims {
     pub fn scopes(&self) -> Result<ScopeSet, ScopeError> {
         ScopeSet::parse(self.scope.as_deref().unwrap_or(""))
     }
+
+    /// The groups that count: none, when the token holds any capability of the profile, whether it fits here or not (section
+    /// 2.2.3 of 1.1 and later: a service that knows both uses the capabilities only).
+    ///
+    /// # Errors
+    /// As [`Self::scopes`].
+    pub fn effective_groups(&self) -> Result<&[String], ScopeError> {
+        Ok(if self.scopes()?.has_capability() { &[] } else { &self.groups })
+    }
+
+    /// Whether subject and groups keep to the profile's grammar.
+    pub(crate) fn check_names(&self) -> Result<(), ClaimsError> {
+        if self.sub.as_ref().is_some_and(|sub| sub.len() > 255 || !sub.is_ascii()) {
+            return Err(ClaimsError::Subject);
+        }
+        if self.groups.iter().all(|group| is_group(group)) { Ok(()) } else { Err(ClaimsError::Group) }
+    }
 }
 
-fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
-    struct OneOrMany;
-    impl<'de> Visitor<'de> for OneOrMany {
-        type Value = Vec<String>;
+/// A slash and a name, once or more; a name begins with a letter or digit (section 3.1).
+fn is_group(group: &str) -> bool {
+    let name = |name: &str| {
+        let mut bytes = name.bytes();
+        bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+            && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    };
+    group.strip_prefix('/').is_some_and(|rest| rest.split('/').all(name))
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string or a list of strings")
-        }
-
-        fn visit_str<E: de::Error>(self, one: &str) -> Result<Self::Value, E> {
-            Ok(vec![one.to_owned()])
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut many: A) -> Result<Self::Value, A::Error> {
-            let mut list = Vec::new();
-            while let Some(item) = many.next_element()? {
-                list.push(item);
-            }
-            Ok(list)
-        }
+fn text(claims: &Object, name: &'static str) -> Result<Option<String>, ClaimsError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(ClaimsError::Type(name)),
     }
-    input.deserialize_any(OneOrMany)
+}
+
+fn texts(items: &[Value]) -> Option<Vec<String>> {
+    items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
 /// A NumericDate; fractions are allowed (RFC 7519 section 2) and cut.
-fn seconds<'de, D: Deserializer<'de>>(input: D) -> Result<UnixSeconds, D::Error> {
-    struct Seconds;
-    impl Visitor<'_> for Seconds {
-        type Value = UnixSeconds;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a number of seconds")
-        }
-
-        fn visit_i64<E: de::Error>(self, v: i64) -> Result<UnixSeconds, E> {
-            Ok(UnixSeconds(v))
-        }
-
-        fn visit_u64<E: de::Error>(self, v: u64) -> Result<UnixSeconds, E> {
-            i64::try_from(v).map(UnixSeconds).map_err(|_| E::custom("too large"))
-        }
-
-        #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-        fn visit_f64<E: de::Error>(self, v: f64) -> Result<UnixSeconds, E> {
-            if (0.0..1e15).contains(&v) { Ok(UnixSeconds(v as i64)) } else { Err(E::custom("out of range")) }
-        }
-    }
-    input.deserialize_any(Seconds)
-}
-
-fn seconds_opt<'de, D: Deserializer<'de>>(input: D) -> Result<Option<UnixSeconds>, D::Error> {
-    seconds(input).map(Some)
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn time(claims: &Object, name: &'static str) -> Result<Option<UnixSeconds>, ClaimsError> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let whole =
+        value.as_i64().or_else(|| value.as_f64().filter(|v| v.abs() < 1e15).map(|v| v.floor() as i64));
+    whole.map(|seconds| Some(UnixSeconds(seconds))).ok_or(ClaimsError::Type(name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn claims(json: &str) -> Result<Claims, serde_json::Error> {
-        serde_json::from_str(json)
+    fn claims(json: &str) -> Result<Claims, ClaimsError> {
+        Claims::from_object(&serde_json::from_str(json).unwrap())
     }
 
     #[test]
@@ -147,20 +163,26 @@ mod tests {
         assert_eq!(claims(r#"{"iss":"i","exp":1,"aud":"a"}"#).unwrap().aud, ["a"]);
         assert_eq!(claims(r#"{"iss":"i","exp":1,"aud":["a","b"]}"#).unwrap().aud, ["a", "b"]);
         assert!(claims(r#"{"iss":"i","exp":1}"#).unwrap().aud.is_empty());
-        assert!(claims(r#"{"iss":"i","exp":1,"aud":[1]}"#).is_err());
+        assert_eq!(claims(r#"{"iss":"i","exp":1,"aud":[1]}"#), Err(ClaimsError::Type("aud")));
     }
 
     #[test]
     fn times_are_numbers() {
         assert_eq!(claims(r#"{"iss":"i","exp":1.9}"#).unwrap().exp, UnixSeconds(1));
-        for bad in [r#"{"iss":"i","exp":"1"}"#, r#"{"iss":"i","exp":1e300}"#, r#"{"iss":"i"}"#] {
-            assert!(claims(bad).is_err(), "{bad}");
+        for bad in [r#"{"iss":"i","exp":"1"}"#, r#"{"iss":"i","exp":1e300}"#, r#"{"iss":"i","exp":null}"#] {
+            assert_eq!(claims(bad), Err(ClaimsError::Type("exp")), "{bad}");
         }
+        assert_eq!(claims(r#"{"iss":"i"}"#), Err(ClaimsError::Missing("exp")));
     }
 
     #[test]
-    fn a_scope_list_or_a_second_member_is_refused() {
-        assert!(claims(r#"{"iss":"i","exp":1,"scope":["a"]}"#).is_err());
-        assert!(claims(r#"{"iss":"i","exp":1,"exp":2}"#).is_err());
+    fn capabilities_win_over_groups() {
+        let groups = |scope: &str| {
+            let claims = claims(&format!(r#"{{"iss":"i","exp":1,"scope":"{scope}","wlcg.groups":["/vo"]}}"#));
+            claims.unwrap().effective_groups().unwrap().to_vec()
+        };
+        assert_eq!(groups("openid"), ["/vo"]);
+        assert!(groups("compute.create").is_empty());
+        assert!(groups("openid storage.read:/elsewhere").is_empty());
     }
 }

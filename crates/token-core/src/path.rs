@@ -51,6 +51,36 @@ impl StoragePath {
         Ok(Self { elements, directory })
     }
 
+    /// Reads the path of a request as a file system would, after the URL has been decoded: `.` and `..` are resolved, empty
+    /// elements dropped, and nothing is decoded again.
+    ///
+    /// # Errors
+    /// When it is not absolute, or climbs above the root.
+    pub fn from_request(text: &str) -> Result<Self, PathError> {
+        let rest = text.strip_prefix('/').ok_or(PathError::NotAbsolute)?;
+        let mut elements: Vec<String> = Vec::new();
+        for element in rest.split('/') {
+            match element {
+                "" | "." => (),
+                ".." => drop(elements.pop().ok_or(PathError::NotNormal)?),
+                name if name.contains('\0') => return Err(PathError::Forbidden),
+                name => elements.push(name.to_owned()),
+            }
+        }
+        Ok(Self { directory: rest.ends_with('/') && !elements.is_empty(), elements })
+    }
+
+    /// This path as that of a directory.
+    #[must_use]
+    pub fn as_directory(&self) -> Self {
+        Self { elements: self.elements.clone(), directory: !self.elements.is_empty() }
+    }
+
+    /// Whether this is a directory on the way from the root to `other`, and not `other` itself.
+    pub fn leads_to(&self, other: &Self) -> bool {
+        self.elements.len() < other.elements.len() && other.elements.starts_with(&self.elements)
+    }
+
     /// Reads the path of a transfer URL, which nobody has promised to be well encoded: Rucio encodes nothing, and doubles
     /// slashes. Empty elements are dropped, right escapes are decoded, and wrong ones stand for themselves.
     ///

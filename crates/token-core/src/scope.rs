@@ -41,6 +41,34 @@ impl Operation {
     }
 }
 
+/// What a compute scope allows (profile section 2.2.1); it has no path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Compute {
+    /// Ask about jobs.
+    Read,
+    /// Change jobs.
+    Modify,
+    /// Submit jobs.
+    Create,
+    /// Cancel jobs.
+    Cancel,
+}
+
+impl Compute {
+    const ALL: [Self; 4] = [Self::Read, Self::Modify, Self::Create, Self::Cancel];
+
+    /// The name in a scope, `compute.read` for example.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "compute.read",
+            Self::Modify => "compute.modify",
+            Self::Create => "compute.create",
+            Self::Cancel => "compute.cancel",
+        }
+    }
+}
+
 /// Why a scope string is refused. The profile has the whole token refused, not the one item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +92,8 @@ pub enum ScopeError {
 pub enum Scope {
     /// A right on a path at a storage.
     Storage(Operation, StoragePath),
+    /// A right on jobs.
+    Compute(Compute),
     /// Anything else, `fts` or `offline_access` for example.
     Other(String),
 }
@@ -76,7 +106,8 @@ impl Scope {
     pub fn parse(item: &str) -> Result<Self, ScopeError> {
         let (name, path) = item.split_once(':').unwrap_or((item, ""));
         let Some(operation) = Operation::ALL.into_iter().find(|o| o.name() == name) else {
-            return Ok(Self::Other(item.to_owned()));
+            let compute = Compute::ALL.into_iter().find(|compute| compute.name() == item);
+            return Ok(compute.map_or_else(|| Self::Other(item.to_owned()), Self::Compute));
         };
         let name = operation.name();
         if path.is_empty() {
@@ -92,6 +123,7 @@ impl Scope {
             (Self::Storage(held, above), Self::Storage(want, below)) => {
                 held.covers(*want) && above.covers(below)
             }
+            (Self::Compute(held), Self::Compute(want)) => held == want,
             (Self::Other(held), Self::Other(want)) => held == want,
             _ => false,
         }
@@ -102,6 +134,7 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage(operation, path) => write!(f, "{}:{path}", operation.name()),
+            Self::Compute(compute) => f.write_str(compute.name()),
             Self::Other(item) => f.write_str(item),
         }
     }
@@ -130,10 +163,9 @@ impl ScopeSet {
         self.0.is_empty()
     }
 
-    /// Whether this set allows `operation` on `path`.
-    pub fn allows(&self, operation: Operation, path: &StoragePath) -> bool {
-        let wanted = Scope::Storage(operation, path.clone());
-        self.0.iter().any(|held| held.covers(&wanted))
+    /// Whether it holds any capability of the profile. Groups then do not count (section 2.2.3).
+    pub fn has_capability(&self) -> bool {
+        self.0.iter().any(|scope| !matches!(scope, Scope::Other(_)))
     }
 
     /// The items of `self` that no item of `held` covers: what an exchange may not ask for, or what an answer lacks.

@@ -1,11 +1,14 @@
 //! Whether a token may be believed, here and now.
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use std::time::Duration;
 
-use crate::claims::{ANY_AUDIENCE, Claims};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+use crate::claims::{ANY_AUDIENCE, Claims, ClaimsError};
 use crate::clock::UnixSeconds;
-use crate::scope::ScopeError;
+use crate::jwt::{Object, take_apart};
+use crate::profile::Profile;
 
 /// Longest token looked at, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -42,15 +45,37 @@ fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
 /// What a token must be for one resource.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// The trusted issuer, as an exact string.
-    pub issuer: String,
+    /// The trusted issuers, as exact strings.
+    pub issuers: Vec<String>,
     /// The names under which this resource is an audience; a token needs one of them.
     pub audiences: Vec<String>,
     /// Whether the any-audience of the profile (section 2.1.1) passes too.
     pub any_audience: bool,
-    /// How far this clock may be from the issuer's when `nbf` and `iat` are looked at, in seconds. There is no grace
-    /// for `exp` (profile 1.1 and later).
+    /// The version of the profile that this resource implements.
+    pub profile: Profile,
+    /// How far this clock may be behind the issuer's when `nbf` is looked at, in seconds. The profile has the issuer backdate
+    /// `nbf` instead.
     pub skew_s: i64,
+    /// The longest life that is taken, from `iat` to `exp`, in seconds; the profile's own if it is stricter.
+    pub max_life_s: Option<u64>,
+    /// Whether a token without `sub`, `iat` or `jti` passes. The profile obliges the issuer to send them, and leaves open what
+    /// a resource does without them.
+    pub lenient: bool,
+}
+
+impl Policy {
+    /// For one issuer and the audiences of this resource, by the newest profile, strictly.
+    pub fn new(issuer: impl Into<String>, audiences: Vec<String>) -> Self {
+        Self {
+            issuers: vec![issuer.into()],
+            audiences,
+            any_audience: false,
+            profile: Profile::default(),
+            skew_s: 0,
+            max_life_s: None,
+            lenient: false,
+        }
+    }
 }
 
 /// Which rule a token broke. Holds nothing that the token's maker wrote.
@@ -63,11 +88,8 @@ pub enum VerifyError {
     /// Too long.
     #[error("the token is over {MAX_TOKEN} bytes long")]
     TooLong,
-    /// Not a JWT.
-    #[error("the token is not a JWT, or a claim has the wrong type")]
-    Malformed,
     /// `alg` is neither RS256 nor ES256.
-    #[error("the signature algorithm is neither RS256 nor ES256 (profile section 2.1)")]
+    #[error("the signature algorithm is neither RS256 nor ES256 (profile section 4.2.1)")]
     Algorithm,
     /// A `crit` header: an extension we do not know.
     #[error("the header has a `crit` extension (RFC 7515 section 4.1.11)")]
@@ -76,7 +98,7 @@ pub enum VerifyError {
     #[error("the header's `typ` is neither JWT nor at+jwt (RFC 9068 section 2.1)")]
     Type,
     /// No `kid`.
-    #[error("the header has no `kid` (profile section 2.1)")]
+    #[error("the header has no `kid` (profile section 4.2.1)")]
     NoKeyId,
     /// No key of that id and type.
     #[error("the issuer has no key of the token's `kid` and algorithm")]
@@ -85,7 +107,7 @@ pub enum VerifyError {
     #[error("the signature is wrong")]
     Signature,
     /// Another issuer.
-    #[error("the issuer is not the trusted one")]
+    #[error("the issuer is not a trusted one (profile section 2.1.1; a slash at the end counts)")]
     Issuer,
     /// Not for this resource.
     #[error("the audience does not name this resource (profile section 2.1.1)")]
@@ -93,80 +115,106 @@ pub enum VerifyError {
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// `nbf` or `iat` is yet to come.
+    /// `nbf` is yet to come.
     #[error("the token is not valid yet")]
     NotYet,
-    /// A major version we do not know.
-    #[error("`wlcg.ver` is missing or its major version is not 1")]
+    /// It lives longer than is taken.
+    #[error("the token lives longer than this resource takes (profile section 4.1)")]
+    Lifetime,
+    /// A version we do not know.
+    #[error("`wlcg.ver` is malformed or of an unknown version (profile section 2.1.1)")]
     Version,
-    /// The profile forbids one of its scopes.
+    /// Its claims can't be read, one is missing, or one breaks a rule of its own.
     #[error("{0}")]
-    Scope(#[from] ScopeError),
+    Claims(#[from] ClaimsError),
 }
 
 /// Checks a token and returns its claims.
 ///
 /// # Errors
 /// The first rule that the token breaks, in this order: form, header, key, signature, issuer, version, times, audience,
-/// scope.
-#[expect(clippy::disallowed_methods, reason = "the one place that decodes a token")]
+/// names, scope.
 pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: UnixSeconds) -> Result<Claims, VerifyError> {
     if token.len() > MAX_TOKEN {
         return Err(VerifyError::TooLong);
     }
-    let header = jsonwebtoken::decode_header(token).map_err(|_| VerifyError::Malformed)?;
-    if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
-        return Err(VerifyError::Algorithm);
-    }
-    if header.crit.is_some() {
-        return Err(VerifyError::Critical);
-    }
-    if header.typ.is_some_and(|typ| !["jwt", "at+jwt", "application/at+jwt"].contains(&&*typ.to_lowercase()))
-    {
-        return Err(VerifyError::Type);
-    }
-    let kid = header.kid.ok_or(VerifyError::NoKeyId)?;
-    let key = keys.key(&kid, header.alg).ok_or(VerifyError::UnknownKey)?;
+    let parts = take_apart(token).ok_or(ClaimsError::Unreadable)?;
+    let (algorithm, kid) = header(&parts.header)?;
+    let key = keys.key(kid, algorithm).ok_or(VerifyError::UnknownKey)?;
     let key = DecodingKey::from_jwk(key).map_err(|_| VerifyError::Keys)?;
-
-    // The library's own checks accept a missing `iss` or `aud` and read their own clock: only the signature is its.
-    let mut validation = Validation::new(header.alg);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation)
-        .map_err(|error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::InvalidSignature => VerifyError::Signature,
-            _ => VerifyError::Malformed,
-        })?
-        .claims;
-
+    // Only the signature is left to the library: its own checks of claims accept a missing `iss` or `aud`, and read a clock
+    // of their own.
+    match jsonwebtoken::crypto::verify(parts.signature, parts.signed.as_bytes(), &key, algorithm) {
+        Ok(true) => (),
+        _ => return Err(VerifyError::Signature),
+    }
+    let claims = Claims::from_object(&parts.claims)?;
     check(&claims, policy, now)?;
     Ok(claims)
 }
 
-fn check(claims: &Claims, policy: &Policy, now: UnixSeconds) -> Result<(), VerifyError> {
-    if claims.iss != policy.issuer {
+/// The algorithm and the key's id. `jwk`, `jku` and `x5u` are not looked at: a token does not say whose key it is signed with.
+fn header(header: &Object) -> Result<(Algorithm, &str), VerifyError> {
+    let text = |name| header.get(name).map(|value| value.as_str().unwrap_or_default());
+    let algorithm = match text("alg") {
+        Some("RS256") => Algorithm::RS256,
+        Some("ES256") => Algorithm::ES256,
+        _ => return Err(VerifyError::Algorithm),
+    };
+    if header.contains_key("crit") {
+        return Err(VerifyError::Critical);
+    }
+    let types = ["jwt", "at+jwt", "application/at+jwt"];
+    if text("typ").is_some_and(|typ| !types.iter().any(|known| known.eq_ignore_ascii_case(typ))) {
+        return Err(VerifyError::Type);
+    }
+    match text("kid") {
+        None | Some("") => Err(VerifyError::NoKeyId),
+        Some(kid) => Ok((algorithm, kid)),
+    }
+}
+
+/// The rules for claims, by themselves: for a token whose signature somebody else has checked.
+///
+/// # Errors
+/// As [`verify`], from the issuer on.
+pub fn check(claims: &Claims, policy: &Policy, now: UnixSeconds) -> Result<(), VerifyError> {
+    let profile = policy.profile;
+    if !policy.issuers.contains(&claims.iss) {
         return Err(VerifyError::Issuer);
     }
-    let major = claims.version.as_deref().and_then(|v| v.split_once('.'));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !major.is_some_and(|(major, minor)| major == "1" && digits(minor)) {
+    let version = claims.version.as_deref().ok_or(ClaimsError::Missing("wlcg.ver"))?;
+    if !profile.takes(version) {
         return Err(VerifyError::Version);
     }
-    if claims.exp <= now {
+    if claims.exp.plus(profile.grace()) <= now {
         return Err(VerifyError::Expired);
     }
     let ahead = UnixSeconds(now.0.saturating_add(policy.skew_s));
-    if [claims.nbf, claims.iat].into_iter().flatten().any(|time| time > ahead) {
+    if claims.nbf.is_some_and(|nbf| nbf > ahead) {
         return Err(VerifyError::NotYet);
+    }
+    let born = claims.iat.or(claims.nbf).unwrap_or(now);
+    let ceiling = [profile.ceiling(), policy.max_life_s.map(Duration::from_secs)].into_iter().flatten().min();
+    if ceiling.is_some_and(|ceiling| born.until(claims.exp) > ceiling) {
+        return Err(VerifyError::Lifetime);
+    }
+    if claims.aud.is_empty() {
+        return Err(ClaimsError::Missing("aud").into());
     }
     let ours = |aud: &String| policy.audiences.contains(aud) || (policy.any_audience && aud == ANY_AUDIENCE);
     if !claims.aud.iter().any(ours) {
         return Err(VerifyError::Audience);
     }
-    claims.scopes()?;
+    if !policy.lenient {
+        let there =
+            [("sub", claims.sub.is_some()), ("iat", claims.iat.is_some()), ("jti", claims.jti.is_some())];
+        if let Some((name, _)) = there.iter().find(|(_, there)| !there) {
+            return Err(ClaimsError::Missing(name).into());
+        }
+    }
+    claims.check_names()?;
+    claims.scopes().map_err(ClaimsError::from)?;
     Ok(())
 }
 
@@ -177,6 +225,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::scope::ScopeError;
 
     const NOW: UnixSeconds = UnixSeconds(1_000_000);
 
@@ -192,7 +241,7 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        Policy { issuer: "https://i".into(), audiences: vec!["a".into()], any_audience: false, skew_s: 60 }
+        Policy { skew_s: 60, ..Policy::new("https://i", vec!["a".into()]) }
     }
 
     fn outcome(change: impl Fn(&mut Value, &mut Header)) -> Result<Claims, VerifyError> {
@@ -200,7 +249,7 @@ mod tests {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some("k".into());
         let mut claims = json!({"iss": "https://i", "aud": "a", "exp": NOW.0 + 10, "nbf": NOW.0 - 10, "iat": NOW.0,
-            "wlcg.ver": "1.0", "sub": "s", "scope": "storage.read:/"});
+            "wlcg.ver": "1.0", "sub": "s", "jti": "j", "scope": "storage.read:/"});
         change(&mut claims, &mut header);
         let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
         verify(&token, &keys(&key), &policy(), NOW)
@@ -216,7 +265,7 @@ mod tests {
             bad(|c, _| {
                 c.as_object_mut().unwrap().remove("aud");
             }),
-            VerifyError::Audience
+            VerifyError::Claims(ClaimsError::Missing("aud"))
         );
         assert_eq!(bad(|c, _| c["exp"] = json!(NOW.0)), VerifyError::Expired);
         assert_eq!(bad(|c, _| c["nbf"] = json!(NOW.0 + 61)), VerifyError::NotYet);
@@ -224,7 +273,7 @@ mod tests {
         assert!(outcome(|c, _| c["wlcg.ver"] = json!("1.7")).is_ok());
         assert_eq!(
             bad(|c, _| c["scope"] = json!("storage.read")),
-            VerifyError::Scope(ScopeError::NoPath("storage.read"))
+            VerifyError::Claims(ClaimsError::Scope(ScopeError::NoPath("storage.read")))
         );
         assert_eq!(bad(|_, h| h.kid = Some("other".into())), VerifyError::UnknownKey);
         assert_eq!(bad(|_, h| h.kid = None), VerifyError::NoKeyId);
@@ -243,6 +292,9 @@ mod tests {
         let mac = EncodingKey::from_secret(b"k");
         let token = jsonwebtoken::encode(&header, &json!({"iss": "https://i", "exp": 1}), &mac).unwrap();
         assert_eq!(verify(&token, &keys(&published), &policy(), NOW).unwrap_err(), VerifyError::Algorithm);
-        assert_eq!(verify("x", &keys(&published), &policy(), NOW).unwrap_err(), VerifyError::Malformed);
+        assert_eq!(
+            verify("x", &keys(&published), &policy(), NOW).unwrap_err(),
+            VerifyError::Claims(ClaimsError::Unreadable)
+        );
     }
 }

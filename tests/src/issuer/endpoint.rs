@@ -184,7 +184,7 @@ impl Issuer {
             |error: &dyn std::fmt::Display| Refusal::new("invalid_grant", format!("subject token: {error}"));
         let token = AccessToken::new(text).map_err(|error| dead(&error))?;
         let audiences = Claims::peek(&token).map_err(|error| dead(&error))?.aud;
-        let policy = Policy { issuer: self.name().to_owned(), audiences, any_audience: true, skew_s: 0 };
+        let policy = Policy { any_audience: true, ..Policy::new(self.name(), audiences) };
         let claims =
             verify(text, &self.0.key_set, &policy, self.0.clock.now()).map_err(|error| dead(&error))?;
         let scope = claims.scopes().map_err(|error| dead(&error))?;

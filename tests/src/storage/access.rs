@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use axum::http::HeaderMap;
-use token_core::{AccessToken, Claims, ScopeError, UnixSeconds, VerifyError, verify};
+use token_core::{AccessToken, Claims, ClaimsError, ScopeError, UnixSeconds, VerifyError, verify};
 
 use super::request::bearer;
 use super::rights::Rights;
@@ -49,7 +49,7 @@ impl Storage {
         }
         match verdict {
             // The scope is looked at last: all else was fine.
-            Err(VerifyError::Scope(ScopeError::Path { .. })) if flaws => {
+            Err(VerifyError::Claims(ClaimsError::Scope(ScopeError::Path { .. }))) if flaws => {
                 Claims::peek(token).map_err(|error| error.to_string())
             }
             other => other.map_err(|error| error.to_string()),

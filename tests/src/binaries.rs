@@ -1,4 +1,4 @@
-//! Where the two daemons are: beside this program, built by the cargo that runs it.
+//! Where the two daemons and the command line tool are: beside this program, built by the cargo that runs it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::process::Command;
 
-/// The two daemons' programs.
+/// The programs.
 #[derive(Clone, Debug)]
 pub struct Binaries {
     /// `conveyor`.
     pub conveyor: PathBuf,
     /// `token-exchange`.
     pub token_exchange: PathBuf,
+    /// `wlcg-token`.
+    pub wlcg_token: PathBuf,
 }
 
 impl Binaries {
@@ -30,10 +32,14 @@ impl Binaries {
         }
         let program = |name: &str| -> Result<PathBuf> {
             let path = folder.join(name);
-            ensure!(path.exists(), "{} is not there: `cargo build -p {name}` makes it", path.display());
+            ensure!(path.exists(), "{} is not there: `cargo build --workspace` makes it", path.display());
             Ok(path)
         };
-        Ok(Self { conveyor: program("conveyor")?, token_exchange: program("token-exchange")? })
+        Ok(Self {
+            conveyor: program("conveyor")?,
+            token_exchange: program("token-exchange")?,
+            wlcg_token: program("wlcg-token")?,
+        })
     }
 }
 
@@ -55,6 +61,8 @@ async fn build(cargo: OsString, folder: &Path) -> Result<()> {
             "conveyor",
             "-p",
             "token-exchange",
+            "-p",
+            "token-core",
             "--target-dir",
         ])
         .arg(target)

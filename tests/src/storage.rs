@@ -9,7 +9,6 @@
 
 mod access;
 mod copy;
-mod issuer_keys;
 mod reply;
 mod request;
 mod rights;
@@ -24,12 +23,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use token_core::http::{HttpSettings, client};
-use token_core::{Clock, Fingerprint, Policy, UnixSeconds};
+use token_core::{Clock, Fingerprint, Issuer, IssuerKeys, Policy, UnixSeconds};
 use tokio_util::sync::CancellationToken;
 
 use crate::pki::Pki;
 use crate::server::Server;
-use issuer_keys::IssuerKeys;
 use rights::Rights;
 use tree::Tree;
 
@@ -123,6 +121,9 @@ impl Storage {
             timeout: Duration::from_secs(3600),
             ..HttpSettings::default()
         };
+        // The time scitokens-cpp 0.7.3 gives a refresh of the keys.
+        let patience = std::time::Duration::from_secs(4);
+        let http = client(&HttpSettings { ca_file, connect_timeout: patience, timeout: patience })?;
         let base = request::elements(&config.base_path);
         let restricted: Vec<_> = config.restricted_paths.iter().map(|path| request::elements(path)).collect();
         let mut tree = Tree::default();
@@ -134,7 +135,7 @@ impl Storage {
             running: OnceLock::new(),
             base,
             restricted,
-            keys: IssuerKeys::new(&config.issuer, ca_file, Arc::clone(&clock))?,
+            keys: IssuerKeys::new(Issuer::new(config.issuer.clone())?, http, Arc::clone(&clock)),
             peer: client(&slow)?,
             clock,
             tree: Mutex::new(tree),

@@ -9,6 +9,7 @@
 //! `Display` and with a redacted `Debug` ([`AccessToken`], [`ClientSecret`]); and an error says whether it is worth
 //! trying again ([`retry::Disposition`]).
 
+mod bearer;
 mod cache;
 mod claims;
 mod clock;
@@ -18,6 +19,7 @@ pub mod http;
 mod issuer;
 mod jwt;
 mod keeper;
+mod keys;
 mod metadata;
 mod oauth;
 mod path;
@@ -28,6 +30,7 @@ mod scope;
 mod secret;
 mod verify;
 
+pub use bearer::{BearerError, Found, Places};
 pub use cache::{CacheError, CacheKey, CachedToken, MemoryCache, SledCache, TokenCache};
 pub use claims::{ANY_AUDIENCE, Claims, ClaimsError};
 pub use clock::{Clock, ManualClock, SystemClock, UnixSeconds};
@@ -35,6 +38,7 @@ pub use error::{OAuthCode, TokenError};
 pub use hash::{hex, random_hex};
 pub use issuer::{Issuer, IssuerError};
 pub use keeper::{BearerFuture, BearerSource, Freshness, KeeperCounts, TokenKeeper, TokenWish};
+pub use keys::{IssuerKeys, KeysError};
 pub use metadata::{IssuerMetadata, discover};
 pub use oauth::{ClientCredentials, Grant, OAuthClient, OAuthSettings, TokenRequest};
 pub use path::{PathError, StoragePath};

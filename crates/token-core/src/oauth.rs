@@ -48,6 +48,14 @@ pub struct OAuthSettings {
     pub max_in_flight: usize,
 }
 
+impl OAuthSettings {
+    /// A client with the defaults for all else.
+    pub fn new(issuer: Issuer, client_id: String, client_secret: ClientSecret) -> Self {
+        let (http, retry) = (HttpSettings::default(), RetryPolicy::default());
+        Self { issuer, client_id, client_secret, http, retry, max_in_flight: 8 }
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequest {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use axum::http::HeaderMap;
-use token_core::{AccessToken, Claims, ClaimsError, ScopeError, UnixSeconds, VerifyError, verify};
+use token_core::{AccessToken, Claims, ClaimsError, KeysError, ScopeError, UnixSeconds, VerifyError};
 
 use super::request::bearer;
 use super::rights::Rights;
@@ -24,7 +24,7 @@ impl Storage {
         {
             return Ok(rights.clone());
         }
-        let claims = self.claims(&token, flaws, now).await?;
+        let claims = self.claims(&token, flaws).await?;
         // What scitokens-cpp 0.7.3 asks for beyond the profile (observed).
         if claims.nbf.is_none() {
             return Err("the token has no `nbf`".to_owned());
@@ -39,17 +39,14 @@ impl Storage {
         Ok(rights)
     }
 
-    async fn claims(&self, token: &AccessToken, flaws: bool, now: UnixSeconds) -> Result<Claims, String> {
+    async fn claims(&self, token: &AccessToken, flaws: bool) -> Result<Claims, String> {
         let policy = &self.running().policy;
-        let mut keys = self.0.keys.get(false).await?;
-        let mut verdict = verify(token.expose(), &keys, policy, now);
-        if matches!(verdict, Err(VerifyError::UnknownKey)) {
-            keys = self.0.keys.get(true).await?;
-            verdict = verify(token.expose(), &keys, policy, now);
-        }
+        let verdict = self.0.keys.verify(token.expose(), policy).await;
         match verdict {
             // The scope is looked at last: all else was fine.
-            Err(VerifyError::Claims(ClaimsError::Scope(ScopeError::Path { .. }))) if flaws => {
+            Err(KeysError::Token(VerifyError::Claims(ClaimsError::Scope(ScopeError::Path { .. }))))
+                if flaws =>
+            {
                 Claims::peek(token).map_err(|error| error.to_string())
             }
             other => other.map_err(|error| error.to_string()),

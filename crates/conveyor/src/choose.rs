@@ -306,22 +306,24 @@ fn plan(
     }
 }
 
-/// The plan that a claim was made by, from what the claim wrote down. `None` when an RSE of it is gone.
+/// The plan that a claim was made by, from what the claim wrote down; the main source is found as it was chosen. `None` when an
+/// RSE of it is gone.
 pub fn replan(claimed: Claimed, topology: &Topology) -> Option<Plan> {
-    let Claimed { request, fts, destination_url, main, mut urls, .. } = claimed;
+    let Claimed { request, fts, destination_url, mut urls, .. } = claimed;
     let destination = topology.rse(&request.destination)?;
-    let distance = |rse: &RseId| topology.distance(rse, &destination.id).unwrap_or(i64::MAX);
-    let mut used: Vec<_> = request.replicas.iter().collect();
-    used.sort_by_key(|r| {
-        (r.rse != main, -r.ranking, distance(&r.rse), topology.rse(&r.rse).map(|rse| &rse.name))
+    let mut used: Vec<(&Replica, &Rse)> =
+        request.replicas.iter().map(|r| Some((r, topology.rse(&r.rse)?))).collect::<Option<_>>()?;
+    used.sort_by_key(|(replica, rse)| {
+        let prepared = request.prepared_source.as_ref() == Some(&rse.id);
+        let distance = topology.distance(&rse.id, &destination.id).unwrap_or(i64::MAX);
+        (!prepared, rse.attribute("fts").is_none(), -replica.ranking, distance, &rse.name)
     });
-    let rses = used.iter().map(|replica| topology.rse(&replica.rse)).collect::<Option<Vec<_>>>()?;
-    let source =
-        |r: &&Replica| Some(Source { rse: r.rse.clone(), url: urls.remove(&r.rse)?, ranking: r.ranking });
-    let sources = used.iter().map(source).collect::<Option<Vec<_>>>()?;
-    if sources.first()?.rse != main {
-        return None;
-    }
+    let source = |(r, _): &(&Replica, &Rse)| {
+        Some(Source { rse: r.rse.clone(), url: urls.remove(&r.rse)?, ranking: r.ranking })
+    };
+    let sources =
+        used.iter().map(source).collect::<Option<Vec<_>>>().filter(|sources| !sources.is_empty())?;
+    let rses: Vec<_> = used.iter().map(|(_, rse)| *rse).collect();
     Some(plan(request.clone(), fts, sources, &rses, destination_url, destination))
 }
 

@@ -182,27 +182,52 @@ impl Submitter {
         Ok(kept)
     }
 
-    /// Posts claimed jobs, many at a time, and closes their claims as the answers come.
+    /// Posts claimed jobs, many at a time, and closes their claims as the answers come. What was refused as a job of several
+    /// files is posted again, file by file.
     async fn post_all(
         &self,
         party: &Party,
         fts: &str,
-        jobs: Vec<Job>,
+        mut jobs: Vec<Job>,
         topology: &Topology,
         unusable: &mut BTreeMap<String, FtsError>,
         report: &mut Report,
     ) -> Result<(), DatabaseError> {
-        let posts = stream::iter(jobs).map(|job| self.post(party, job, topology));
-        let mut ends = posts.buffer_unordered(self.jobs_in_flight.max(1)).ready_chunks(SETTLE);
-        while let Some(chunk) = ends.next().await {
-            let ends: Vec<_> = chunk.into_iter().flatten().collect();
-            for (_, end) in &ends {
-                if let End::NotSent(Some(error)) = end {
-                    unusable.entry(fts.to_owned()).or_insert_with(|| error.clone());
+        while !jobs.is_empty() {
+            let mut apart = Vec::new();
+            let posts = stream::iter(jobs).map(|job| self.post(party, job, topology));
+            let mut chunks = posts.buffer_unordered(self.jobs_in_flight.max(1)).ready_chunks(SETTLE);
+            while let Some(chunk) = chunks.next().await {
+                let mut ends = Vec::new();
+                for (job, end) in chunk.into_iter().flatten() {
+                    match end {
+                        End::Apart => apart.push(job),
+                        End::NotSent(Some(error)) => {
+                            unusable.entry(fts.to_owned()).or_insert(error);
+                            ends.push((job, End::NotSent(None)));
+                        }
+                        end => ends.push((job, end)),
+                    }
                 }
+                self.close(ends, fts, topology, report).await?;
             }
-            self.close(ends, fts, topology, report).await?;
+            drop(chunks);
+            jobs = self.take_apart(apart, party).await?;
         }
         Ok(())
+    }
+
+    /// Each file of a refused job as a job of its own.
+    async fn take_apart(&self, refused: Vec<Job>, party: &Party) -> Result<Vec<Job>, DatabaseError> {
+        let mut singles = Vec::new();
+        for job in refused {
+            for plan in job.plans {
+                if let Some(single) = Job::new(vec![plan], &party.identity) {
+                    self.rucio.move_claim(&single, job.id.as_str(), self.clock.now()).await?;
+                    singles.push(single);
+                }
+            }
+        }
+        Ok(singles)
     }
 }

@@ -17,7 +17,8 @@ const ROWS: usize = 2000;
 
 impl Rucio {
     /// Claims the requests of these jobs, all in one transaction: state `G`, the job's id, the FTS, both URLs, and a row in
-    /// `sources` for each source in use. The compare-and-swap on `Q` is what keeps two submitters, ours or Python's, from
+    /// `sources` for each source in use. `source_rse_id`, in which a preparer may have left its choice, stays until the
+    /// request is submitted. The compare-and-swap on `Q` is what keeps two submitters, ours or Python's, from
     /// sending one request twice.
     ///
     /// Returns the requests that were ours to take. Those that another submitter took meanwhile, or that were cancelled,
@@ -31,7 +32,7 @@ impl Rucio {
         fts: &str,
         now: UnixSeconds,
     ) -> Result<HashSet<RequestId>, DatabaseError> {
-        let now = stamp(now);
+        let (at, now) = (now, stamp(now));
         let mut transaction = self.begin(WHAT).await?;
         let mut taken = HashSet::new();
         let rows: Vec<_> =
@@ -44,19 +45,17 @@ impl Rucio {
                 .push_bind(&now)
                 .push(", updated_at = ")
                 .push_bind(&now);
-            query.push(", external_id = v.column2, dest_url = v.column3, source_rse_id = v.column4 FROM (");
+            query.push(", external_id = v.column2, dest_url = v.column3 FROM (");
             query.push_values(rows, |mut row, (job, plan)| {
-                let main = plan.sources.first().map(|source| source.rse.0.clone());
-                row.push_bind(&plan.request.id.0)
-                    .push_bind(job.id.as_str())
-                    .push_bind(&plan.destination_url)
-                    .push_bind(main);
+                row.push_bind(&plan.request.id.0).push_bind(job.id.as_str()).push_bind(&plan.destination_url);
             });
             query.push(") AS v WHERE requests.id = v.column1 AND requests.state = 'Q' RETURNING requests.id");
             for row in query.build().fetch_all(&mut *transaction).await.during(WHAT)? {
                 taken.insert(RequestId(row.try_get(0).during(WHAT)?));
             }
         }
+        let ids: Vec<String> = taken.iter().map(|id| id.0.clone()).collect();
+        unused(&mut transaction, &ids, at).await?;
         sources(&mut transaction, jobs, &taken, &now).await?;
         transaction.commit().await.during(WHAT)?;
         Ok(taken)
@@ -75,19 +74,27 @@ impl Rucio {
         query.build().execute(&self.pool).await.during("moving a claim").map(drop)
     }
 
-    /// Gives requests back: `G` to `Q`, with nothing of the claim left but their `sources` rows. Only for a job that FTS
+    /// Gives requests back: `G` to `Q`, with nothing of the claim left in use. Only for a job that FTS
     /// certainly has not got, or requests that are certainly not in it.
     ///
     /// # Errors
     /// When a statement fails; the claim then stays open.
-    pub async fn release(&self, job: &Job, now: UnixSeconds) -> Result<u64, DatabaseError> {
+    pub async fn release(&self, job: &Job, now: UnixSeconds) -> Result<usize, DatabaseError> {
+        const WHAT: &str = "releasing a claim";
         let mut query = QueryBuilder::<Sqlite>::new(
             "UPDATE requests SET state = 'Q', external_id = NULL, external_host = NULL, dest_url = NULL, \
-             submitted_at = NULL, source_rse_id = NULL, updated_at = ",
+             submitted_at = NULL, updated_at = ",
         );
         query.push_bind(stamp(now)).push(" WHERE state = 'G' AND external_id = ").push_bind(job.id.as_str());
         only(&mut query, job);
-        Ok(query.build().execute(&self.pool).await.during("releasing a claim")?.rows_affected())
+        query.push(" RETURNING id");
+        let mut transaction = self.begin(WHAT).await?;
+        let rows = query.build().fetch_all(&mut *transaction).await.during(WHAT)?;
+        let released =
+            rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>().during(WHAT)?;
+        unused(&mut transaction, &released, now).await?;
+        transaction.commit().await.during(WHAT)?;
+        Ok(released.len())
     }
 
     /// Ends requests that cannot be submitted: `Q` to `N`, `O` or `M`, with the reason in `err_msg`, which Rucio's own
@@ -126,13 +133,32 @@ impl Rucio {
 }
 
 /// Adds `AND id IN (...)` for the requests of a job.
-pub(super) fn only(query: &mut QueryBuilder<Sqlite>, job: &Job) {
+fn only(query: &mut QueryBuilder<Sqlite>, job: &Job) {
     query.push(" AND id IN (");
     let mut ids = query.separated(", ");
     for plan in &job.plans {
         ids.push_bind(plan.request.id.0.clone());
     }
     query.push(")");
+}
+
+/// Takes the sources of earlier claims out of use: what a recovered claim finds in use is what it was made with.
+async fn unused(
+    transaction: &mut Transaction<'static, Sqlite>,
+    requests: &[String],
+    now: UnixSeconds,
+) -> Result<(), DatabaseError> {
+    for ids in requests.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new("UPDATE sources SET is_using = 0, updated_at = ");
+        query.push_bind(stamp(now)).push(" WHERE is_using = 1 AND request_id IN (");
+        let mut list = query.separated(", ");
+        for id in ids {
+            list.push_bind(id);
+        }
+        query.push(")");
+        query.build().execute(&mut **transaction).await.during("writing sources")?;
+    }
+    Ok(())
 }
 
 /// One row a source, as Rucio keeps them: the poller finds the source that FTS used by its URL.

@@ -33,8 +33,6 @@ pub struct Claimed {
     pub fts: String,
     /// `dest_url`.
     pub destination_url: String,
-    /// `source_rse_id`: the main source.
-    pub main: RseId,
     /// URL by source.
     pub urls: HashMap<RseId, String>,
 }
@@ -69,7 +67,7 @@ const CLAIMED: &str = concat!(
     ", r.external_id, r.external_host, r.dest_url FROM requests r \
      LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
      WHERE r.state = 'G' AND r.request_type = 'T' AND r.external_id IS NOT NULL AND r.external_host IS NOT NULL \
-     AND r.dest_url IS NOT NULL AND r.source_rse_id IS NOT NULL ORDER BY r.external_id, r.created_at, r.id"
+     AND r.dest_url IS NOT NULL ORDER BY r.external_id, r.created_at, r.id"
 );
 
 impl Rucio {
@@ -157,7 +155,6 @@ impl Rucio {
                 job: row.try_get(17).during(WHAT)?,
                 fts: row.try_get(18).during(WHAT)?,
                 destination_url: row.try_get(19).during(WHAT)?,
-                main: RseId(row.try_get(12).during(WHAT)?),
                 request,
                 urls,
             });

@@ -4,7 +4,6 @@ use serde_json::json;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 use token_core::{UnixSeconds, random_hex};
 
-use super::claim::only;
 use super::{DatabaseError, During as _, Rucio, stamp};
 use crate::job::Job;
 use crate::topology::Topology;
@@ -71,9 +70,15 @@ impl Rucio {
                 query.push(", external_id = NULL, err_msg = ").push_bind(words);
             }
             query.push(", submitted_at = ").push_bind(&now).push(", updated_at = ").push_bind(&now);
-            query.push(" WHERE state = 'G' AND external_id = ").push_bind(job.id.as_str());
-            only(&mut query, job);
-            query.push(" RETURNING id");
+            query.push(", source_rse_id = v.column2 FROM (");
+            query.push_values(&job.plans, |mut row, plan| {
+                let main = plan.sources.first().map(|source| &source.rse.0);
+                row.push_bind(&plan.request.id.0).push_bind(main);
+            });
+            query.push(
+                ") AS v WHERE requests.id = v.column1 AND requests.state = 'G' AND requests.external_id = ",
+            );
+            query.push_bind(job.id.as_str()).push(" RETURNING requests.id");
             let rows = query.build().fetch_all(&mut *transaction).await.during(WHAT)?;
             let rows =
                 rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>().during(WHAT)?;

@@ -19,6 +19,8 @@ pub(super) enum End {
     Submitted,
     /// FTS refused it for what is in it, with these words.
     Refused(String),
+    /// FTS refused a job of several files: each is to be posted by itself, so that one bad file does not sink the others.
+    Apart,
     /// FTS certainly has not got it: give the requests back.
     NotSent(Option<FtsError>),
     /// Not known yet: the claim stays open, to be resolved by the job's id.
@@ -38,13 +40,11 @@ const LOOKS: u32 = 5;
 pub(super) const FIELDS: &[&str] = &["file_state", "file_metadata"];
 
 impl Submitter {
-    /// Posts a claimed job. A refused job of several files is taken apart, so that one bad file does not sink the others; so
-    /// there may be several ends.
+    /// Posts a claimed job. It touches no database: many of these run at a time and are not polled while a claim is closed, so
+    /// one that held a connection would hold up all.
     pub(super) async fn post(&self, party: &Party, job: Job, topology: &Topology) -> Vec<(Job, End)> {
         match self.post_whole(party, &job, topology).await {
-            Posted::End(End::Refused(_)) if job.plans.len() > 1 => {
-                self.post_apart(party, job, topology).await
-            }
+            Posted::End(End::Refused(_)) if job.plans.len() > 1 => vec![(job, End::Apart)],
             Posted::End(end) => vec![(job, end)],
             Posted::Found(status) => adopt(job, &status),
         }
@@ -106,25 +106,6 @@ impl Submitter {
         }
         warn!(job = %job.id, files, "fate of the job still unknown: the next pass looks again");
         Posted::End(End::Open)
-    }
-
-    /// Each file as a job of its own.
-    async fn post_apart(&self, party: &Party, job: Job, topology: &Topology) -> Vec<(Job, End)> {
-        let mut ends = Vec::with_capacity(job.plans.len());
-        for plan in &job.plans {
-            let Some(single) = Job::new(vec![plan.clone()], &party.identity) else { continue };
-            if let Err(error) = self.rucio.move_claim(&single, job.id.as_str(), self.clock.now()).await {
-                // Claimed for the refused job still: the next pass finds that FTS has it not and posts it again.
-                warn!(%job.id, request = %plan.request.id, %error, "claim not moved");
-                ends.push((Job { plans: vec![plan.clone()], ..job.clone() }, End::Open));
-                continue;
-            }
-            match self.post_whole(party, &single, topology).await {
-                Posted::End(end) => ends.push((single, end)),
-                Posted::Found(status) => ends.extend(adopt(single, &status)),
-            }
-        }
-        ends
     }
 }
 

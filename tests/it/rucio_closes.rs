@@ -11,7 +11,6 @@ use testbed::job::{Trouble, run_to_end};
 use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stderr, reason = "a test that does not run says so")]
 async fn rucios_poller_and_finisher_bring_every_rule_to_ok() {
     let Some(programs) = std::env::var_os("RUCIO_BIN").map(PathBuf::from) else {
         assert!(

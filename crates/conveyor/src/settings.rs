@@ -190,36 +190,17 @@ mod tests {
     /// Commented lines that show a possibility, not a default.
     const EXAMPLES: &[&str] = &[r#"url = "https://fts.example:8446""#, r#"audience = "fts""#];
 
-    /// The annotated file as it is, and with every commented line taken in, mean the same: each comment is a key, and shows its
-    /// default.
     #[test]
     fn the_annotated_file_shows_every_default() {
         let text = include_str!("../../../config/conveyor.toml");
-        let taken_in: String = text
-            .lines()
-            .map(|line| line.strip_prefix("# ").filter(|rest| is_default(rest)).unwrap_or(line))
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        let [plain, full] = [text, &taken_in].map(read);
-        assert!(
-            taken_in.lines().filter(|line| line.starts_with("# ")).count()
-                < text.lines().filter(|line| line.starts_with("# ")).count()
-        );
-        assert_eq!(format!("{plain:?}"), format!("{full:?}"));
-    }
-
-    /// A commented key. A CA file has no default: it is the system's.
-    fn is_default(line: &str) -> bool {
-        let Some((key, _)) = line.split_once(" = ") else { return false };
-        key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-            && !EXAMPLES.contains(&line)
-            && key != "ca_file"
-    }
-
-    fn read(text: &str) -> Settings {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c.toml");
-        std::fs::write(&path, text).unwrap();
-        daemon::config::load(&path, "NO_SUCH_PREFIX").unwrap()
+        let taken_in = daemon::config::with_defaults_taken_in(text, EXAMPLES);
+        assert_ne!(text, taken_in);
+        let [plain, full] = [text, &taken_in].map(|text| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("c.toml");
+            std::fs::write(&path, text).unwrap();
+            format!("{:?}", daemon::config::load::<Settings>(&path, "NO_SUCH_PREFIX").unwrap())
+        });
+        assert_eq!(plain, full);
     }
 }

@@ -25,6 +25,22 @@ pub fn load<T: DeserializeOwned>(path: &Path, prefix: &str) -> Result<T, Failure
         .map_err(|error| Failure::Configuration(format!("configuration file {shown}: {}", explain(&error))))
 }
 
+/// An annotated configuration file with every commented default taken in, for the test that it means the same as the file itself:
+/// then each comment is a key, and shows its default. A comment is a default when it is `# key = value` and not among `examples`;
+/// a CA file has none.
+pub fn with_defaults_taken_in(annotated: &str, examples: &[&str]) -> String {
+    let is_default = |line: &&str| {
+        let Some((key, _)) = line.split_once(" = ") else { return false };
+        key != "ca_file"
+            && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            && !examples.contains(line)
+    };
+    let taken_in = |line: &'_ str| -> String {
+        line.strip_prefix("# ").filter(is_default).unwrap_or(line).to_owned() + "\n"
+    };
+    annotated.lines().map(taken_in).collect()
+}
+
 /// The library's own texts show the offending line or value; ours show where it is.
 fn explain(error: &ConfigError) -> String {
     match error {

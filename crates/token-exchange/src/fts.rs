@@ -7,10 +7,7 @@ pub mod lease;
 mod schema;
 pub mod waiting;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use daemon::sqlite::{self, OpenError};
 use sqlx::{Row as _, SqlitePool};
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -20,30 +17,17 @@ use token_core::UnixSeconds;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseError {
-    /// The URL names no database we can open.
-    #[error("`fts.database`: only `sqlite:////absolute/path` is supported so far")]
-    Url,
-    /// It can't be opened.
-    #[error("cannot open FTS's database {path}: {source}")]
-    Open {
-        /// The file.
-        path: String,
-        /// What SQLite said.
-        source: sqlx::Error,
-    },
-    /// A table or column that we need is not there.
-    #[error("FTS's database {path} lacks {missing}: is it an FTS database of schema 10?")]
-    Schema {
-        /// The file.
-        path: String,
-        /// What is not there.
-        missing: String,
-    },
+    /// It can't be opened, or lacks something that we use.
+    #[error("`fts.database`: {0}; an FTS database of schema 10 is expected")]
+    Open(#[from] OpenError),
+    /// It is of another version.
+    #[error("`fts.database`: {0} is the schema version in `t_schema_vers`, and 10 is the one that we know")]
+    Version(String),
     /// Our own table is not there.
     #[error(
-        "FTS's database {0} has no table `token_exchange_lease`: run `token-exchange --config FILE init-db` once"
+        "FTS's database has no table `token_exchange_lease`: run `token-exchange --config FILE init-db` once"
     )]
-    NotInitialised(String),
+    NotInitialised,
     /// FTS's own daemon is alive.
     #[error(
         "FTS's own `fts_token` runs on {host} (last beat {beat} UTC): stop it first, both would exchange the same tokens"
@@ -82,7 +66,6 @@ impl<T> During<T> for Result<T, sqlx::Error> {
 #[derive(Clone, Debug)]
 pub struct FtsDatabase {
     pool: SqlitePool,
-    shown: String,
 }
 
 impl FtsDatabase {
@@ -92,19 +75,12 @@ impl FtsDatabase {
     /// # Errors
     /// See [`DatabaseError`]; nothing is changed.
     pub async fn open(url: &str) -> Result<Self, DatabaseError> {
-        let path =
-            url.strip_prefix("sqlite:///").filter(|path| !path.is_empty()).ok_or(DatabaseError::Url)?;
-        let options = SqliteConnectOptions::new()
-            .filename(PathBuf::from(path))
-            .create_if_missing(false)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10));
-        let opened = |source| DatabaseError::Open { path: path.to_owned(), source };
-        // SQLite has one writer at a time; a second connection of ours would only wait for the first.
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(opened)?;
-        match schema::missing(&pool).await.map_err(opened)? {
-            Some(missing) => Err(DatabaseError::Schema { path: path.to_owned(), missing }),
-            None => Ok(Self { pool, shown: path.to_owned() }),
+        let pool = sqlite::open(url, &schema::USED).await?;
+        match schema::version(&pool).await.during("reading the schema's version")? {
+            Some(schema::MAJOR) => Ok(Self { pool }),
+            other => {
+                Err(DatabaseError::Version(other.map_or_else(|| "none".into(), |major| major.to_string())))
+            }
         }
     }
 
@@ -123,7 +99,7 @@ impl FtsDatabase {
     pub async fn ready(&self, now: UnixSeconds) -> Result<(), DatabaseError> {
         const WHAT: &str = "looking at heartbeats";
         if !schema::initialised(&self.pool).await.during("looking for our table")? {
-            return Err(DatabaseError::NotInitialised(self.shown.clone()));
+            return Err(DatabaseError::NotInitialised);
         }
         let beats = sqlx::query(
             "SELECT hostname, beat FROM t_hosts WHERE service_name = 'fts_token' AND beat > $1 \

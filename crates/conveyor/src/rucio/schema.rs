@@ -1,10 +1,8 @@
 //! The tables and columns we use. A changed database is found at start, not in the middle of a submission.
 
-use std::collections::BTreeSet;
+use daemon::sqlite::Used;
 
-use sqlx::SqlitePool;
-
-const USED: [(&str, &[&str]); 11] = [
+pub(super) const USED: [Used; 11] = [
     (
         "requests",
         &[
@@ -87,19 +85,3 @@ const USED: [(&str, &[&str]); 11] = [
     ("dids", &["scope", "name", "datatype"]),
     ("messages", &["id", "event_type", "payload", "payload_nolimit", "services", "created_at", "updated_at"]),
 ];
-
-/// The first table or column that is not there.
-pub(super) async fn missing(pool: &SqlitePool) -> Result<Option<String>, sqlx::Error> {
-    for (table, used) in USED {
-        let columns: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM pragma_table_info($1)").bind(table).fetch_all(pool).await?;
-        let columns: BTreeSet<_> = columns.iter().map(String::as_str).collect();
-        if columns.is_empty() {
-            return Ok(Some(format!("table `{table}`")));
-        }
-        if let Some(column) = used.iter().find(|column| !columns.contains(**column)) {
-            return Ok(Some(format!("column `{table}.{column}`")));
-        }
-    }
-    Ok(None)
-}

@@ -1,10 +1,9 @@
 //! The tables and columns we use, and the one table that is ours.
 
-use std::collections::BTreeSet;
-
+use daemon::sqlite::Used;
 use sqlx::SqlitePool;
 
-const USED: [(&str, &[&str]); 5] = [
+pub(super) const USED: [Used; 5] = [
     ("t_schema_vers", &["major"]),
     ("t_hosts", &["hostname", "service_name", "beat", "drain"]),
     (
@@ -40,24 +39,11 @@ const USED: [(&str, &[&str]); 5] = [
 ];
 
 /// The schema whose token columns we know.
-const MAJOR: i64 = 10;
+pub(super) const MAJOR: i64 = 10;
 
-/// The first thing that is not as it should be.
-pub(super) async fn missing(pool: &SqlitePool) -> Result<Option<String>, sqlx::Error> {
-    for (table, used) in USED {
-        let columns: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM pragma_table_info($1)").bind(table).fetch_all(pool).await?;
-        let columns: BTreeSet<_> = columns.iter().map(String::as_str).collect();
-        if columns.is_empty() {
-            return Ok(Some(format!("table `{table}`")));
-        }
-        if let Some(column) = used.iter().find(|column| !columns.contains(**column)) {
-            return Ok(Some(format!("column `{table}.{column}`")));
-        }
-    }
-    let major: Option<i64> =
-        sqlx::query_scalar("SELECT max(major) FROM t_schema_vers").fetch_one(pool).await?;
-    Ok((major != Some(MAJOR)).then(|| format!("schema version {MAJOR} in `t_schema_vers`")))
+/// The newest major version that the database says of itself.
+pub(super) async fn version(pool: &SqlitePool) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT max(major) FROM t_schema_vers").fetch_one(pool).await
 }
 
 pub(super) async fn initialised(pool: &SqlitePool) -> Result<bool, sqlx::Error> {

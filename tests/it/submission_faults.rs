@@ -157,6 +157,12 @@ async fn two_conveyors_on_one_queue_send_each_request_once() {
         reports.iter().all(|report| report["submitted"].as_u64() > Some(0)),
         "both had work: {reports:?}"
     );
+    let sum = |key: &str| reports.iter().map(|report| report[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(
+        (sum("submitted"), sum("recovered")),
+        (460, 0),
+        "neither took the other's claims for left behind"
+    );
     expect_all_once(&grid, 460).await;
 }
 

@@ -11,6 +11,7 @@
 pub mod choose;
 pub mod job;
 mod name;
+pub mod owner;
 pub mod request;
 pub mod rucio;
 mod run;

@@ -15,6 +15,8 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use token_core::UnixSeconds;
 
+use crate::owner::Owner;
+
 /// Why the database could not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -48,6 +50,7 @@ impl<T> During<T> for Result<T, sqlx::Error> {
 pub struct Rucio {
     pool: SqlitePool,
     vo: String,
+    owner: Owner,
 }
 
 impl Rucio {
@@ -57,7 +60,8 @@ impl Rucio {
     /// # Errors
     /// See [`DatabaseError`]; nothing is changed.
     pub async fn open(url: &str, vo: &str) -> Result<Self, DatabaseError> {
-        Ok(Self { pool: sqlite::open(url, &schema::USED).await?, vo: vo.to_owned() })
+        let pool = sqlite::open(url, &schema::USED).await?;
+        Ok(Self { pool, vo: vo.to_owned(), owner: Owner::of_this_process() })
     }
 
     /// Begins a transaction that may write from its first statement on.

@@ -68,7 +68,13 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             if pass.unusable.is_none() || pass.report.submitted > 0 {
                 print(&pass.report, arguments.json);
             }
-            return pass.unusable.map_or(Ok(()), |error| Err(failure(&error)));
+            return match (pass.unusable, pass.report.open) {
+                (Some(error), _) => Err(failure(&error)),
+                (None, 0) => Ok(()),
+                (None, open) => Err(Failure::Runtime(format!(
+                    "{open} requests are still claimed (state G): FTS does not say what became of their jobs; run again"
+                ))),
+            };
         }
         forever(&submitter, &keeper, Duration::from_secs(settings.submit.sleep_s)).await
     };

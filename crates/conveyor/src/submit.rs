@@ -4,7 +4,7 @@ mod parties;
 mod post;
 mod recover;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use daemon::Shutdown;
@@ -17,7 +17,6 @@ use tracing::{debug, info, warn};
 
 use crate::choose::{Plan, Rules, Verdict, choose};
 use crate::job::{Job, JobRules, group};
-use crate::request::RequestId;
 use crate::rucio::queue::Cursor;
 use crate::rucio::{DatabaseError, Rucio};
 use crate::topology::Topology;
@@ -137,8 +136,7 @@ impl Submitter {
             }
             for (party, fts, plans) in ready {
                 let jobs = group(plans, &party.identity, &self.job_rules);
-                let taken = self.rucio.claim(&jobs, &fts, self.clock.now()).await?;
-                let jobs = self.only_taken(jobs, &taken, &party).await?;
+                let jobs = self.rucio.claim(jobs, &fts, &party.identity, self.clock.now()).await?;
                 self.post_all(&party, &fts, jobs, &topology, &mut unusable, &mut report).await?;
             }
             info!(looked_at = report.picked, submitted = report.submitted, "page done");
@@ -158,28 +156,6 @@ impl Submitter {
                 None
             }
         }
-    }
-
-    /// Takes out of the jobs what another submitter was quicker to take. A job that lost the request it is named after is
-    /// named anew, so that its name can be found again from its rows.
-    async fn only_taken(
-        &self,
-        jobs: Vec<Job>,
-        taken: &HashSet<RequestId>,
-        party: &Party,
-    ) -> Result<Vec<Job>, DatabaseError> {
-        let mut kept = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let Job { id, sid, plans } = job;
-            let plans: Vec<_> = plans.into_iter().filter(|plan| taken.contains(&plan.request.id)).collect();
-            if plans.iter().any(|plan| plan.request.id.0 == sid) {
-                kept.push(Job { id, sid, plans });
-            } else if let Some(renamed) = Job::new(plans, &party.identity) {
-                self.rucio.move_claim(&renamed, id.as_str(), self.clock.now()).await?;
-                kept.push(renamed);
-            }
-        }
-        Ok(kept)
     }
 
     /// Posts claimed jobs, many at a time, and closes their claims as the answers come. What was refused as a job of several
@@ -212,22 +188,8 @@ impl Submitter {
                 self.close(ends, fts, topology, report).await?;
             }
             drop(chunks);
-            jobs = self.take_apart(apart, party).await?;
+            jobs = self.rucio.take_apart(apart, &party.identity, self.clock.now()).await?;
         }
         Ok(())
-    }
-
-    /// Each file of a refused job as a job of its own.
-    async fn take_apart(&self, refused: Vec<Job>, party: &Party) -> Result<Vec<Job>, DatabaseError> {
-        let mut singles = Vec::new();
-        for job in refused {
-            for plan in job.plans {
-                if let Some(single) = Job::new(vec![plan], &party.identity) {
-                    self.rucio.move_claim(&single, job.id.as_str(), self.clock.now()).await?;
-                    singles.push(single);
-                }
-            }
-        }
-        Ok(singles)
     }
 }

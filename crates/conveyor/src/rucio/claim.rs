@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fts_client::Identity;
 use sqlx::{QueryBuilder, Row as _, Sqlite, Transaction};
 use token_core::UnixSeconds;
 
@@ -16,22 +17,24 @@ const WHAT: &str = "claiming requests";
 const ROWS: usize = 2000;
 
 impl Rucio {
-    /// Claims the requests of these jobs, all in one transaction: state `G`, the job's id, the FTS, both URLs, and a row in
-    /// `sources` for each source in use. `source_rse_id`, in which a preparer may have left its choice, stays until the
-    /// request is submitted. The compare-and-swap on `Q` is what keeps two submitters, ours or Python's, from
-    /// sending one request twice.
+    /// Claims the requests of these jobs, all in one transaction: state `G`, who claims, the job's id, the FTS, the destination's
+    /// URL, and a row in `sources` for each source in use. `source_rse_id`, in which a preparer may have left its choice, stays
+    /// until the request is submitted. The compare-and-swap on `Q` is what keeps two submitters, ours or Python's, from sending
+    /// one request twice.
     ///
-    /// Returns the requests that were ours to take. Those that another submitter took meanwhile, or that were cancelled,
-    /// are left out.
+    /// Returns the jobs with the requests that were ours to take. Those that another submitter took meanwhile, or that were
+    /// cancelled, are left out; a job that lost the request it is named after is named anew, so that its name can be found again
+    /// from its rows.
     ///
     /// # Errors
     /// When a statement fails; then nothing is claimed.
     pub async fn claim(
         &self,
-        jobs: &[Job],
+        jobs: Vec<Job>,
         fts: &str,
+        identity: &Identity,
         now: UnixSeconds,
-    ) -> Result<HashSet<RequestId>, DatabaseError> {
+    ) -> Result<Vec<Job>, DatabaseError> {
         let (at, now) = (now, stamp(now));
         let mut transaction = self.begin(WHAT).await?;
         let mut taken = HashSet::new();
@@ -39,12 +42,10 @@ impl Rucio {
             jobs.iter().flat_map(|job| job.plans.iter().map(move |plan| (job, plan))).collect();
         for rows in rows.chunks(ROWS) {
             let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = 'G', external_host = ");
-            query
-                .push_bind(fts)
-                .push(", submitted_at = ")
-                .push_bind(&now)
-                .push(", updated_at = ")
-                .push_bind(&now);
+            query.push_bind(fts).push(", last_processed_by = ").push_bind(self.owner.mark());
+            for column in ["submitted_at", "updated_at", "last_processed_at"] {
+                query.push(", ").push(column).push(" = ").push_bind(&now);
+            }
             query.push(", external_id = v.column2, dest_url = v.column3 FROM (");
             query.push_values(rows, |mut row, (job, plan)| {
                 row.push_bind(&plan.request.id.0).push_bind(job.id.as_str()).push_bind(&plan.destination_url);
@@ -54,24 +55,49 @@ impl Rucio {
                 taken.insert(RequestId(row.try_get(0).during(WHAT)?));
             }
         }
-        let ids: Vec<String> = taken.iter().map(|id| id.0.clone()).collect();
+        let mut kept = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let Job { id, sid, plans } = job;
+            let plans: Vec<_> = plans.into_iter().filter(|plan| taken.contains(&plan.request.id)).collect();
+            if plans.iter().any(|plan| plan.request.id.0 == sid) {
+                kept.push(Job { id, sid, plans });
+            } else if let Some(renamed) = Job::new(plans, identity) {
+                rename(&mut transaction, &renamed, id.as_str(), at).await?;
+                kept.push(renamed);
+            }
+        }
+        let ids: Vec<String> = taken.into_iter().map(|id| id.0).collect();
         unused(&mut transaction, &ids, at).await?;
-        sources(&mut transaction, jobs, &taken, &now).await?;
+        sources(&mut transaction, &kept, &now).await?;
         transaction.commit().await.during(WHAT)?;
-        Ok(taken)
+        Ok(kept)
     }
 
-    /// Gives claimed requests another job id: what is left of a job that lost some of its requests, or one file of a job
-    /// that FTS refused.
+    /// Makes each file of these claimed jobs, which FTS refused, a job of its own.
     ///
     /// # Errors
     /// When a statement fails; then nothing has changed.
-    pub async fn move_claim(&self, job: &Job, from: &str, now: UnixSeconds) -> Result<(), DatabaseError> {
-        let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET external_id = ");
-        query.push_bind(job.id.as_str()).push(", updated_at = ").push_bind(stamp(now));
-        query.push(" WHERE state = 'G' AND external_id = ").push_bind(from);
-        only(&mut query, job);
-        query.build().execute(&self.pool).await.during("moving a claim").map(drop)
+    pub async fn take_apart(
+        &self,
+        refused: Vec<Job>,
+        identity: &Identity,
+        now: UnixSeconds,
+    ) -> Result<Vec<Job>, DatabaseError> {
+        let mut singles = Vec::new();
+        if refused.is_empty() {
+            return Ok(singles);
+        }
+        let mut transaction = self.begin(WHAT).await?;
+        for job in refused {
+            for plan in job.plans {
+                if let Some(single) = Job::new(vec![plan], identity) {
+                    rename(&mut transaction, &single, job.id.as_str(), now).await?;
+                    singles.push(single);
+                }
+            }
+        }
+        transaction.commit().await.during(WHAT)?;
+        Ok(singles)
     }
 
     /// Gives requests back: `G` to `Q`, with nothing of the claim left in use. Only for a job that FTS
@@ -83,7 +109,7 @@ impl Rucio {
         const WHAT: &str = "releasing a claim";
         let mut query = QueryBuilder::<Sqlite>::new(
             "UPDATE requests SET state = 'Q', external_id = NULL, external_host = NULL, dest_url = NULL, \
-             submitted_at = NULL, updated_at = ",
+             submitted_at = NULL, last_processed_by = NULL, last_processed_at = NULL, updated_at = ",
         );
         query.push_bind(stamp(now)).push(" WHERE state = 'G' AND external_id = ").push_bind(job.id.as_str());
         only(&mut query, job);
@@ -142,6 +168,20 @@ fn only(query: &mut QueryBuilder<Sqlite>, job: &Job) {
     query.push(")");
 }
 
+/// Gives claimed requests another job id.
+async fn rename(
+    transaction: &mut Transaction<'static, Sqlite>,
+    job: &Job,
+    from: &str,
+    now: UnixSeconds,
+) -> Result<(), DatabaseError> {
+    let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET external_id = ");
+    query.push_bind(job.id.as_str()).push(", updated_at = ").push_bind(stamp(now));
+    query.push(" WHERE state = 'G' AND external_id = ").push_bind(from);
+    only(&mut query, job);
+    query.build().execute(&mut **transaction).await.during("renaming a claim").map(drop)
+}
+
 /// Takes the sources of earlier claims out of use: what a recovered claim finds in use is what it was made with.
 async fn unused(
     transaction: &mut Transaction<'static, Sqlite>,
@@ -165,10 +205,9 @@ async fn unused(
 async fn sources(
     transaction: &mut Transaction<'static, Sqlite>,
     jobs: &[Job],
-    taken: &HashSet<RequestId>,
     now: &str,
 ) -> Result<(), DatabaseError> {
-    let plans = jobs.iter().flat_map(|job| &job.plans).filter(|plan| taken.contains(&plan.request.id));
+    let plans = jobs.iter().flat_map(|job| &job.plans);
     let rows: Vec<_> = plans.flat_map(|plan| plan.sources.iter().map(move |source| (plan, source))).collect();
     for rows in rows.chunks(ROWS) {
         let mut query = QueryBuilder::<Sqlite>::new(

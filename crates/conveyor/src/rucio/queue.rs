@@ -7,6 +7,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 use token_core::UnixSeconds;
 
 use super::{DatabaseError, During as _, Rucio, stamp};
+use crate::owner::alive;
 use crate::request::{Attributes, Replica, Request, RequestId};
 use crate::topology::RseId;
 
@@ -14,6 +15,9 @@ const WHAT: &str = "reading queued requests";
 
 /// How old a preparer's choice of source may be, in seconds (Rucio: six hours).
 const PREPARED_LIFE_S: i64 = 6 * 3600;
+
+/// After this many seconds a claim is taken for left behind, whoever made it: no post and its look-ups take as long.
+const OLD_S: i64 = 900;
 
 /// Where a walk over the queue has come to. What cannot be submitted stays behind it and blocks nobody.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,7 +68,7 @@ const PICK: &str = concat!(
 const CLAIMED: &str = concat!(
     "SELECT ",
     request_columns!(),
-    ", r.external_id, r.external_host, r.dest_url FROM requests r \
+    ", r.external_id, r.external_host, r.dest_url, r.last_processed_by, r.updated_at FROM requests r \
      LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
      WHERE r.state = 'G' AND r.request_type = 'T' AND r.external_id IS NOT NULL AND r.external_host IS NOT NULL \
      AND r.dest_url IS NOT NULL ORDER BY r.external_id, r.created_at, r.id"
@@ -130,15 +134,21 @@ impl Rucio {
         Ok(replicas)
     }
 
-    /// All open claims of this kind of daemon. Rucio's own submitter leaves `external_id` empty in `G`, so its rows are not
-    /// among them.
+    /// The open claims that nobody works on any more: of this process from an earlier pass, of a dead process of this host, or
+    /// old ones. Rucio's own submitter leaves `external_id` empty in `G`, so its rows are not among them.
     ///
     /// # Errors
     /// When a statement fails.
     pub async fn open_claims(&self, now: UnixSeconds) -> Result<Vec<Claimed>, DatabaseError> {
         const WHAT: &str = "reading open claims";
         let mut claims = Vec::new();
+        let ago = stamp(UnixSeconds(now.0 - OLD_S));
         for row in sqlx::query(CLAIMED).fetch_all(&self.pool).await.during(WHAT)? {
+            let (mark, claimed_at): (Option<String>, String) =
+                (row.try_get(20).during(WHAT)?, row.try_get(21).during(WHAT)?);
+            if !self.owner.may_resolve(mark.as_deref(), claimed_at < ago, alive) {
+                continue;
+            }
             let mut request = request(&row, now).during(WHAT)?;
             let sources = sqlx::query(
                 "SELECT rse_id, url, coalesce(ranking, 0) FROM sources \

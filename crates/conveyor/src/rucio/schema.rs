@@ -26,6 +26,8 @@ pub(super) const USED: [Used; 11] = [
             "submitted_at",
             "err_msg",
             "requested_at",
+            "last_processed_by",
+            "last_processed_at",
             "created_at",
             "updated_at",
             "account",

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fts_client::{FtsClient, FtsError, FtsSettings as ClientSettings, Identity};
@@ -50,7 +50,11 @@ impl Parties {
     pub async fn party(&self, fts: &str) -> Result<Arc<Party>, FtsError> {
         let mut known = self.known.lock().await;
         if let Some(party) = known.get(fts) {
-            party.away.store(false, std::sync::atomic::Ordering::Relaxed);
+            // Nothing is claimed again for an FTS that was away before it answers.
+            if party.away.load(Ordering::Relaxed) {
+                party.client.whoami().await?;
+                party.away.store(false, Ordering::Relaxed);
+            }
             return Ok(Arc::clone(party));
         }
         let unusable =

@@ -52,7 +52,18 @@ impl Submitter {
                     self.close(adopt(job, &status), &fts, topology, report).await?;
                 }
                 Ok(Lookup::Unknown) if sid.is_some() => {
-                    self.post_all(&party, &fts, vec![job], topology, unusable, report).await?;
+                    let (mut ends, mut apart) = (Vec::new(), Vec::new());
+                    for (job, end) in self.post(&party, job, topology).await {
+                        match end {
+                            End::Apart => apart.push(job),
+                            // The post of whoever claimed it may still be on its way: the claim stays.
+                            End::NotSent(_) => ends.push((job, End::Open)),
+                            end => ends.push((job, end)),
+                        }
+                    }
+                    self.close(ends, &fts, topology, report).await?;
+                    let singles = self.rucio.take_apart(apart, &party.identity, self.clock.now()).await?;
+                    self.post_all(&party, &fts, singles, topology, unusable, report).await?;
                 }
                 // FTS has it not, and would give it another id now: it has changed its name space or our VO.
                 Ok(Lookup::Unknown) => {

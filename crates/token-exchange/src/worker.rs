@@ -134,14 +134,15 @@ impl Worker {
             .await
     }
 
-    /// What both sides of a file need, where that can be said.
-    fn needs(&self, file: &WaitingFile) -> [Option<(String, TokenRequest)>; 2] {
-        let side =
-            |id: &Option<String>, url: &str, side| id.clone().zip(need(url, side, &self.endpoints).ok());
-        [
-            side(&file.source_token, &file.source_url, Side::Source),
-            side(&file.destination_token, &file.destination_url, Side::Destination),
-        ]
+    /// What both sides of a file need; nothing, when that can't be said of one of them, since the file fails then.
+    fn needs(&self, file: &WaitingFile) -> Option<[(String, TokenRequest); 2]> {
+        let side = |id: &Option<String>, url: &str, side| {
+            Some((id.clone()?, need(url, side, &self.endpoints).ok()?))
+        };
+        Some([
+            side(&file.source_token, &file.source_url, Side::Source)?,
+            side(&file.destination_token, &file.destination_url, Side::Destination)?,
+        ])
     }
 
     async fn finish(

@@ -18,17 +18,18 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Builds both with the profile that this program was built with, if cargo runs it; else takes them from beside it.
+    /// Builds both with the profile that this program was built with, if cargo runs it; else takes them from beside it. With
+    /// `show_build`, cargo says how far it is.
     ///
     /// # Errors
     /// When they can't be built, or are not there.
-    pub async fn find() -> Result<Self> {
+    pub async fn find(show_build: bool) -> Result<Self> {
         let this = std::env::current_exe()?;
         let folder = this.parent().context("this program is in no folder")?;
         // Tests are in `deps` below the folder of the programs.
         let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
         if let Some(cargo) = std::env::var_os("CARGO") {
-            build(cargo, folder).await?;
+            build(cargo, folder, show_build).await?;
         }
         let program = |name: &str| -> Result<PathBuf> {
             let path = folder.join(name);
@@ -43,7 +44,7 @@ impl Binaries {
     }
 }
 
-async fn build(cargo: OsString, folder: &Path) -> Result<()> {
+async fn build(cargo: OsString, folder: &Path, show: bool) -> Result<()> {
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
         Some(name) => name,
@@ -54,7 +55,6 @@ async fn build(cargo: OsString, folder: &Path) -> Result<()> {
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .args([
             "build",
-            "--quiet",
             "--profile",
             profile,
             "-p",
@@ -66,6 +66,7 @@ async fn build(cargo: OsString, folder: &Path) -> Result<()> {
             "--target-dir",
         ])
         .arg(target)
+        .args((!show).then_some("--quiet"))
         .stdin(std::process::Stdio::null())
         .status()
         .await

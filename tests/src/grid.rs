@@ -57,13 +57,15 @@ pub struct GridSettings {
     pub rucio: PathBuf,
     /// How long the tokens of both clients live.
     pub token_life: Duration,
+    /// Whether cargo shows how the daemons are built.
+    pub show_build: bool,
 }
 
 impl GridSettings {
     /// A grid below `folder` over the database that comes with this package.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let rucio = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/rucio-41.5.1.sqlite");
-        Self { folder: folder.into(), rucio, token_life: Duration::from_secs(3600) }
+        Self { folder: folder.into(), rucio, token_life: Duration::from_secs(3600), show_build: false }
     }
 }
 
@@ -74,7 +76,7 @@ impl Grid {
     /// # Errors
     /// When a part can't be started.
     pub async fn start(settings: GridSettings) -> Result<Self> {
-        let binaries = Binaries::find().await?;
+        let binaries = Binaries::find(settings.show_build).await?;
         let folder = settings.folder;
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
@@ -99,6 +101,7 @@ impl Grid {
                 ..StorageConfig::new(issuer.name())
             };
             let storage = Storage::start(&pki, config, Arc::clone(&clock), stop.clone()).await?;
+            storage.fetch_keys().await?;
             rucio.move_site(&site, storage.server().address().port()).await?;
             sites.push((site.clone(), storage.url()));
             storages.entry(site.rse).or_insert(storage);
@@ -275,6 +278,7 @@ fn clients(secrets: &[String; 2], token_life: Duration) -> Result<Vec<Client>> {
         Ok(Client {
             id: id.into(),
             secret: ClientSecret::new(secret),
+            key: None,
             scopes: ScopeSet::parse(SCOPES)?,
             grants: vec![grant],
             token_life,

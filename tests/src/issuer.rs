@@ -2,10 +2,13 @@
 //! fault of ours: an exchange here only narrows.
 //!
 //! It answers discovery (OpenID Connect Discovery 1.0 section 4, RFC 8414), its keys (one RS256, one ES256; tokens are
-//! signed by one and the other in turn) and the token endpoint with three grants: client credentials (RFC 6749 section
-//! 4.4), token exchange (RFC 8693) and refresh (RFC 6749 section 6). [`Fault`]s make it misbehave as issuers do.
+//! signed by one and the other in turn), device codes (RFC 8628) and the token endpoint with four grants: client
+//! credentials (RFC 6749 section 4.4), token exchange (RFC 8693), refresh (RFC 6749 section 6) and device code. [`Fault`]s
+//! make it misbehave as issuers do.
 
+mod assertion;
 mod client;
+mod device;
 mod encoding;
 mod endpoint;
 mod fault;
@@ -15,7 +18,7 @@ mod request;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -29,6 +32,8 @@ pub use fault::{Fault, TokenCalls};
 use crate::mint::{SigningKey, jwks};
 use crate::pki::Pki;
 use crate::server::Server;
+use assertion::Used;
+use device::{Decision, Devices};
 use fault::Faults;
 use refresh::RefreshTokens;
 
@@ -45,6 +50,8 @@ struct Inner {
     key_set: KeySet,
     signed: AtomicU64,
     refresh_tokens: Mutex<RefreshTokens>,
+    devices: Mutex<Devices>,
+    used: Mutex<Used>,
     faults: Faults,
     clock: Arc<dyn Clock>,
 }
@@ -75,6 +82,8 @@ impl Issuer {
             jwks,
             signed: AtomicU64::new(0),
             refresh_tokens: Mutex::default(),
+            devices: Mutex::default(),
+            used: Mutex::default(),
             faults: Faults::default(),
             clock,
         }));
@@ -153,7 +162,31 @@ impl Issuer {
         Ok(AccessToken::new(if turn { rsa } else { ec }.sign(claims)?)?)
     }
 
-    fn refresh_tokens(&self) -> std::sync::MutexGuard<'_, RefreshTokens> {
+    /// How new device codes are: how long they live, and the interval that is told (none, as at INDIGO IAM, means 5 s).
+    pub fn set_device_codes(&self, life: Duration, interval: Option<Duration>) {
+        let mut devices = self.devices();
+        (devices.life, devices.interval) = (life, interval);
+    }
+
+    /// A person approves a device code as `subject`; false when there is no such code.
+    pub fn approve(&self, user_code: &str, subject: &str) -> bool {
+        self.devices().decide(user_code, Decision::Approved(subject.to_owned()))
+    }
+
+    /// A person denies a device code; false when there is no such code.
+    pub fn deny(&self, user_code: &str) -> bool {
+        self.devices().decide(user_code, Decision::Denied)
+    }
+
+    fn devices(&self) -> MutexGuard<'_, Devices> {
+        self.0.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refresh_tokens(&self) -> MutexGuard<'_, RefreshTokens> {
         self.0.refresh_tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -66,7 +66,7 @@ async fn work(arguments: Arguments) -> Result<bool> {
         return Ok(true);
     }
     say("building the daemons, starting the grid ...");
-    let grid = Grid::start(GridSettings::new(&arguments.folder)).await?;
+    let grid = Grid::start(GridSettings { show_build: true, ..GridSettings::new(&arguments.folder) }).await?;
     say(&format!(
         "grid up: issuer {}, FTS {}, {} storages",
         grid.issuer.name(),

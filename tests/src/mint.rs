@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
@@ -15,6 +17,7 @@ pub struct SigningKey {
     /// RS256 or ES256.
     pub algorithm: Algorithm,
     key: EncodingKey,
+    pkcs8: Vec<u8>,
 }
 
 impl SigningKey {
@@ -27,7 +30,7 @@ impl SigningKey {
         let pkcs8: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der()?;
         // jsonwebtoken wants the key inside the PKCS#8 wrapping.
         let key = EncodingKey::from_rsa_der(inner_key(pkcs8.as_ref()).context("an RSA key in PKCS#8")?);
-        Ok(Self { kid: kid.to_owned(), algorithm: Algorithm::RS256, key })
+        Ok(Self { kid: kid.to_owned(), algorithm: Algorithm::RS256, key, pkcs8: pkcs8.as_ref().to_vec() })
     }
 
     /// A new P-256 key.
@@ -36,8 +39,22 @@ impl SigningKey {
     /// When the key can't be made.
     pub fn es256(kid: &str) -> Result<Self> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-        let key = EncodingKey::from_ec_der(pair.to_pkcs8v1()?.as_ref());
-        Ok(Self { kid: kid.to_owned(), algorithm: Algorithm::ES256, key })
+        let pkcs8 = pair.to_pkcs8v1()?.as_ref().to_vec();
+        let key = EncodingKey::from_ec_der(&pkcs8);
+        Ok(Self { kid: kid.to_owned(), algorithm: Algorithm::ES256, key, pkcs8 })
+    }
+
+    /// The private half in PEM (PKCS#8), as a client keeps it in a file.
+    pub fn pem(&self) -> String {
+        let text = STANDARD.encode(&self.pkcs8);
+        let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
+        for (at, digit) in text.chars().enumerate() {
+            if at > 0 && at % 64 == 0 {
+                pem.push('\n');
+            }
+            pem.push(digit);
+        }
+        pem + "\n-----END PRIVATE KEY-----\n"
     }
 
     /// The public half.

@@ -158,6 +158,15 @@ impl Storage {
         Ok(storage)
     }
 
+    /// Fetches the issuer's keys, as a storage that has been up for a while has done.
+    ///
+    /// # Errors
+    /// When the issuer does not give them.
+    pub async fn fetch_keys(&self) -> Result<()> {
+        self.0.keys.get(false).await?;
+        Ok(())
+    }
+
     /// Its URL, which is its audience: `https://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
         self.server().url()

@@ -55,7 +55,7 @@ fn default_vo() -> String {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FtsSettings {
-    /// A PEM file of certificate authorities to trust instead of the system's.
+    /// Certificate authorities to trust instead of the system's: a PEM file, or a directory of them.
     pub ca_file: Option<PathBuf>,
     /// The audience of the token: `{host}` is the FTS's host name, as Rucio asks for; `{url}` is its base URL.
     pub audience: String,

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use token_core::http::HttpSettings;
 use token_core::retry::RetryPolicy;
 use token_core::{
-    CacheError, ClientSecret, Clock, Issuer, OAuthClient, OAuthSettings, SledCache, TokenKeeper,
+    CacheError, ClientAuthentication, ClientSecret, Clock, Guard, GuardSettings, Issuer, OAuthClient,
+    OAuthSettings, SledCache, TokenKeeper,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -25,7 +26,7 @@ pub struct IssuerSettings {
     pub client_id: String,
     /// A file that holds the client's secret and nothing else.
     pub client_secret_file: PathBuf,
-    /// A PEM file of certificate authorities to trust instead of the system's.
+    /// Certificate authorities to trust instead of the system's: a PEM file, or a directory of them.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// Longest wait for a connection.
@@ -72,13 +73,13 @@ impl IssuerSettings {
             timeout: Duration::from_secs(self.timeout_s),
         };
         let retry = RetryPolicy { total: Duration::from_secs(self.retry_total_s), ..RetryPolicy::default() };
+        let authentication = ClientAuthentication::Basic(client_secret);
+        let guard = GuardSettings { max_in_flight: self.max_in_flight, ..GuardSettings::default() };
         let settings = OAuthSettings {
-            issuer: self.url.clone(),
-            client_id: self.client_id.clone(),
-            client_secret,
             http,
             retry,
-            max_in_flight: self.max_in_flight,
+            guard: Arc::new(Guard::new(guard)),
+            ..OAuthSettings::new(self.url.clone(), &self.client_id, authentication)
         };
         OAuthClient::new(settings, clock, cancel).map_err(Failure::configuration)
     }

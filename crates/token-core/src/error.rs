@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::retry::{Classify, Disposition};
 use crate::scope::ScopeSet;
 
-/// An OAuth error code (RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 8707 section 2).
+/// An OAuth error code (RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 8707 section 2, RFC 8628 section 3.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OAuthCode {
@@ -14,7 +14,7 @@ pub enum OAuthCode {
     InvalidRequest,
     /// The client is unknown or its secret is wrong.
     InvalidClient,
-    /// The subject token is expired, revoked or not the issuer's.
+    /// The subject or refresh token is expired, revoked, used before or not the issuer's.
     InvalidGrant,
     /// The subject token is expired, revoked or not the issuer's, as INDIGO IAM says it.
     InvalidToken,
@@ -26,8 +26,14 @@ pub enum OAuthCode {
     InvalidScope,
     /// An audience or resource that the issuer does not serve.
     InvalidTarget,
-    /// A policy forbids it.
+    /// A policy forbids it, or the user said no.
     AccessDenied,
+    /// The user has not yet approved the device code.
+    AuthorizationPending,
+    /// As `AuthorizationPending`, and we asked too often.
+    SlowDown,
+    /// The device code has ended.
+    ExpiredToken,
     /// Some other code.
     Other,
 }
@@ -45,6 +51,9 @@ impl OAuthCode {
             "invalid_scope" => Self::InvalidScope,
             "invalid_target" => Self::InvalidTarget,
             "access_denied" => Self::AccessDenied,
+            "authorization_pending" => Self::AuthorizationPending,
+            "slow_down" => Self::SlowDown,
+            "expired_token" => Self::ExpiredToken,
             _ => Self::Other,
         }
     }
@@ -52,16 +61,18 @@ impl OAuthCode {
     /// What to look at.
     fn hint(self) -> &'static str {
         match self {
-            Self::InvalidClient => "check the client id and the secret file",
+            Self::InvalidClient => "check the client id, its secret or key file and how it authenticates",
             Self::InvalidScope => "the client may not have one of the scopes: register them at the issuer",
             Self::InvalidTarget => "the issuer does not serve this audience",
             Self::InvalidGrant | Self::InvalidToken => {
-                "the subject token is expired, revoked or not this issuer's"
+                "the subject or refresh token is expired, revoked or not this issuer's"
             }
             Self::UnauthorizedClient | Self::UnsupportedGrantType => {
                 "the client may not use this grant: enable it"
             }
-            Self::AccessDenied => "a policy of the issuer forbids it",
+            Self::AccessDenied => "a policy of the issuer or the user forbids it",
+            Self::AuthorizationPending | Self::SlowDown => "the user has not approved yet",
+            Self::ExpiredToken => "nobody approved in time: ask for a new code",
             Self::InvalidRequest | Self::Other => "see the issuer's log",
         }
     }
@@ -79,6 +90,9 @@ impl fmt::Display for OAuthCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::AccessDenied => "access_denied",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::ExpiredToken => "expired_token",
             Self::Other => "an unknown error code",
         })
     }
@@ -98,7 +112,7 @@ pub enum TokenError {
         /// What happened.
         reason: &'static str,
     },
-    /// 429 or 5xx.
+    /// 408, 429 or 5xx.
     #[error("issuer {issuer}: {call}: it answered {status}")]
     Busy {
         /// The issuer.
@@ -155,6 +169,58 @@ pub enum TokenError {
         /// What the subject token does not cover.
         missing: ScopeSet,
     },
+    /// A call that may be made once was sent and its answer was lost: the issuer may have given the token, and ended the
+    /// refresh token that was used. Sent again blindly, such a refresh can cost the whole chain (RFC 9700 section 4.14.2).
+    #[error(
+        "issuer {issuer}: {call}: the answer was lost after the call was sent ({reason}), so the outcome is not known; \
+         not repeated, since the issuer may have rotated the refresh token"
+    )]
+    OutcomeUnknown {
+        /// The issuer.
+        issuer: String,
+        /// The call.
+        call: &'static str,
+        /// What happened.
+        reason: &'static str,
+    },
+    /// Not sent: the last calls all failed, and the issuer is left alone for a while.
+    #[error("issuer {issuer}: not asked for another {until_s} s: its last calls failed: {last}")]
+    Open {
+        /// The issuer.
+        issuer: String,
+        /// When the next call may pass, from now.
+        until_s: u64,
+        /// How the last of them failed.
+        last: String,
+    },
+    /// Not sent: the rate budget for this issuer has no turn in time.
+    #[error("issuer {issuer}: not asked: our rate budget for it is spent for another {until_s} s")]
+    Throttled {
+        /// The issuer.
+        issuer: String,
+        /// When there would have been a turn, from now.
+        until_s: u64,
+    },
+    /// The client assertion could not be signed (RFC 7523).
+    #[error("issuer {issuer}: not asked: the client assertion could not be signed; check the key file")]
+    Unsigned {
+        /// The issuer.
+        issuer: String,
+    },
+    /// The issuer has no endpoint for this call.
+    #[error("issuer {issuer}: {call}: its metadata names no endpoint for it")]
+    NoEndpoint {
+        /// The issuer.
+        issuer: String,
+        /// The call.
+        call: &'static str,
+    },
+    /// A device code ended before it was approved.
+    #[error("issuer {issuer}: the device code ended before anyone approved it; ask for a new one")]
+    DeviceExpired {
+        /// The issuer.
+        issuer: String,
+    },
 }
 
 impl TokenError {
@@ -162,21 +228,27 @@ impl TokenError {
     /// wrong client secret is not: it is ours to mend, and the transfers wait.
     pub fn is_definite(&self) -> bool {
         match self {
-            Self::BeyondSubject { .. } => true,
+            Self::BeyondSubject { .. } | Self::DeviceExpired { .. } => true,
             Self::Refused { code, .. } => !matches!(
                 code,
                 OAuthCode::InvalidClient
                     | OAuthCode::UnauthorizedClient
                     | OAuthCode::UnsupportedGrantType
+                    | OAuthCode::AuthorizationPending
+                    | OAuthCode::SlowDown
                     | OAuthCode::Other
             ),
             _ => false,
         }
     }
 
-    /// Whether the client's own id or secret is refused: a configuration to mend.
+    /// Whether the client's own id, secret or key is refused: a configuration to mend.
     pub fn is_our_configuration(&self) -> bool {
-        matches!(self, Self::Refused { code: OAuthCode::InvalidClient | OAuthCode::UnauthorizedClient, .. })
+        matches!(
+            self,
+            Self::Unsigned { .. }
+                | Self::Refused { code: OAuthCode::InvalidClient | OAuthCode::UnauthorizedClient, .. }
+        )
     }
 }
 
@@ -185,7 +257,16 @@ impl Classify for TokenError {
         match self {
             Self::Unreachable { .. } | Self::BadAnswer { .. } => Disposition::Retry { after: None },
             Self::Busy { retry_after, .. } => Disposition::Retry { after: *retry_after },
-            Self::Mismatch { .. } | Self::Refused { .. } | Self::BeyondSubject { .. } => Disposition::Fail,
+            Self::Open { until_s, .. } | Self::Throttled { until_s, .. } => {
+                Disposition::Retry { after: Some(Duration::from_secs(*until_s)) }
+            }
+            Self::Mismatch { .. }
+            | Self::Refused { .. }
+            | Self::BeyondSubject { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Unsigned { .. }
+            | Self::NoEndpoint { .. }
+            | Self::DeviceExpired { .. } => Disposition::Fail,
         }
     }
 }

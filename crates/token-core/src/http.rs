@@ -1,15 +1,17 @@
 //! The one way to make an HTTP client: verified TLS, no redirects, no proxy from the environment, time-outs, bounded
 //! bodies, and errors without URLs.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Response, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Response, redirect};
 
 /// How to reach one party.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// A PEM file of certificate authorities. Only these are trusted then; without it, the system's are.
+    /// A PEM file of certificate authorities, or a directory of such files as grid sites have it (`*.pem`, `*.crt`, and
+    /// hashed names like `5fca1cb1.0`). Only these are trusted then; without it, the system's are.
     pub ca_file: Option<PathBuf>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
@@ -27,10 +29,10 @@ impl Default for HttpSettings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The CA file can't be read.
-    #[error("cannot read the CA file {path}: {source}")]
+    /// The CA file or directory can't be read.
+    #[error("cannot read the CA file or directory {path}: {source}")]
     Unreadable {
-        /// The file.
+        /// The file or directory.
         path: String,
         /// What the system said.
         source: std::io::Error,
@@ -38,6 +40,11 @@ pub enum SetupError {
     /// The CA file holds no certificate.
     #[error("the CA file {0} holds no PEM certificate")]
     NoCertificate(String),
+    /// No file of the CA directory holds a certificate that can be used.
+    #[error(
+        "the CA directory {0} holds no file *.pem, *.crt or *.<digit> with a certificate that can be used"
+    )]
+    EmptyDirectory(String),
     /// TLS could not be set up.
     #[error("TLS could not be set up")]
     Tls,
@@ -46,30 +53,68 @@ pub enum SetupError {
 /// Makes a client. Make one per party and keep it: it holds the connections.
 ///
 /// # Errors
-/// When the CA file can't be used.
-#[expect(clippy::disallowed_methods, reason = "the one place that makes a client")]
+/// When the CA file or directory can't be used.
 pub fn client(settings: &HttpSettings) -> Result<Client, SetupError> {
-    let mut builder = Client::builder()
+    let Some(path) = &settings.ca_file else { return builder(settings).build().map_err(|_| SetupError::Tls) };
+    let trusting = |list: Vec<Certificate>| builder(settings).tls_certs_only(list).build().ok();
+    if !path.is_dir() {
+        return trusting(file(path)?).ok_or(SetupError::Tls);
+    }
+    let mut list = directory(path)?;
+    if let Some(client) = trusting(list.clone()) {
+        return Ok(client);
+    }
+    // Authorities older than what TLS takes today stand in grid directories too; the others are to work.
+    list.retain(|one| trusting(vec![one.clone()]).is_some());
+    match list.is_empty() {
+        true => Err(SetupError::EmptyDirectory(path.display().to_string())),
+        false => trusting(list).ok_or(SetupError::Tls),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that makes a client")]
+fn builder(settings: &HttpSettings) -> ClientBuilder {
+    Client::builder()
         .user_agent(concat!("token-conveyor/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .no_proxy()
         .connect_timeout(settings.connect_timeout)
         .timeout(settings.timeout)
         .pool_idle_timeout(Duration::from_secs(60))
-        .http1_only();
-    if let Some(path) = &settings.ca_file {
-        builder = builder.tls_certs_only(certificates(path)?);
-    }
-    builder.build().map_err(|_| SetupError::Tls)
+        .http1_only()
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+fn file(path: &Path) -> Result<Vec<Certificate>, SetupError> {
     let shown = path.display().to_string();
     let pem = std::fs::read(path).map_err(|source| SetupError::Unreadable { path: shown.clone(), source })?;
     match Certificate::from_pem_bundle(&pem) {
         Ok(list) if !list.is_empty() => Ok(list),
         _ => Err(SetupError::NoCertificate(shown)),
     }
+}
+
+/// The certificates of all files in it; a file that can't be read or holds none is passed over, since such a directory
+/// also has revocation lists, namespaces and half-written files.
+fn directory(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+    let shown = path.display().to_string();
+    let entries =
+        std::fs::read_dir(path).map_err(|source| SetupError::Unreadable { path: shown.clone(), source })?;
+    let mut seen = HashSet::new();
+    let mut list = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| is_certificate(path)) {
+        // A hashed name is mostly a link to a file beside it.
+        let real = path.canonicalize().is_ok_and(|path| seen.insert(path));
+        if real && let Ok(found) = file(&path) {
+            list.extend(found);
+        }
+    }
+    if list.is_empty() { Err(SetupError::EmptyDirectory(shown)) } else { Ok(list) }
+}
+
+/// By its name: `*.pem`, `*.crt`, or OpenSSL's hash and a number (`*.r0` is a revocation list).
+fn is_certificate(path: &Path) -> bool {
+    let Some(ending) = path.extension().and_then(|ending| ending.to_str()) else { return false };
+    ending == "pem" || ending == "crt" || ending.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What happened to a call, in words without a URL.
@@ -112,4 +157,54 @@ pub fn printable(text: &str) -> String {
     let line: String =
         words.collect::<Vec<_>>().join(" ").chars().filter(|c| (' '..='~').contains(c)).collect();
     line.chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate in form only; TLS does not take it.
+    const HOLLOW: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    /// Self-signed, made with `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500`.
+    const CA: &str = include_str!("../tests/data/ca.pem");
+
+    fn with_ca(path: &Path) -> Result<Client, SetupError> {
+        client(&HttpSettings { ca_file: Some(path.to_owned()), ..HttpSettings::default() })
+    }
+
+    #[test]
+    fn a_directory_of_authorities_is_taken_file_by_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let empty = |outcome: Result<Client, SetupError>| matches!(outcome, Err(SetupError::EmptyDirectory(path)) if path == folder.path().display().to_string());
+        assert!(empty(with_ca(folder.path())));
+        for name in ["5fca1cb1.r0", "x.namespaces", "ca.pem~", "pem"] {
+            put(name, CA);
+        }
+        put("text.pem", "no certificate");
+        std::fs::create_dir(folder.path().join("folder.pem")).unwrap();
+        std::os::unix::fs::symlink("/no/such/file", folder.path().join("dangling.0")).unwrap();
+        assert!(empty(with_ca(folder.path())));
+        put("hollow.crt", HOLLOW);
+        assert!(empty(with_ca(folder.path())), "nothing to trust is not the same as trusting the system's");
+        put("ca.crt", CA);
+        std::os::unix::fs::symlink("ca.crt", folder.path().join("5fca1cb1.0")).unwrap();
+        assert_eq!(
+            directory(folder.path()).unwrap().len(),
+            2,
+            "the link is the file, and the hollow one counts"
+        );
+        assert!(with_ca(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_read_or_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca");
+        assert!(matches!(with_ca(&path), Err(SetupError::Unreadable { .. })));
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(matches!(with_ca(&path), Err(SetupError::NoCertificate(_))));
+        std::fs::write(&path, CA).unwrap();
+        assert!(with_ca(&path).is_ok());
+    }
 }

@@ -20,6 +20,9 @@ pub struct IssuerMetadata {
     pub token_endpoint: Url,
     /// Where its public keys are.
     pub jwks_uri: Url,
+    /// Where device codes are asked for (RFC 8628 section 4), if it gives any.
+    #[serde(default)]
+    pub device_authorization_endpoint: Option<Url>,
 }
 
 /// Fetches an issuer's metadata: OpenID Connect Discovery first, then RFC 8414 for an issuer that has no such document.
@@ -80,7 +83,8 @@ fn check(issuer: &Issuer, metadata: IssuerMetadata) -> Result<IssuerMetadata, To
             reason: "its metadata names another issuer; a slash at the end counts".into(),
         });
     }
-    if !secure(&metadata.token_endpoint) || !secure(&metadata.jwks_uri) {
+    let device = metadata.device_authorization_endpoint.as_ref();
+    if ![Some(&metadata.token_endpoint), Some(&metadata.jwks_uri), device].into_iter().flatten().all(secure) {
         return Err(bad(issuer, "its metadata names an endpoint that is not https"));
     }
     Ok(metadata)

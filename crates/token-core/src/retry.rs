@@ -1,7 +1,8 @@
-//! Trying again: backoff with jitter inside a total budget. The only user of the `backoff` crate.
+//! Trying again: backoff with full jitter inside a total budget. The only user of the `backoff` crate.
 //!
 //! The crate's own loop lets a `Retry-After` override its budget and reads a clock that does not stand still in tests;
-//! so the loop is ours and only the sequence of waits is the crate's.
+//! so the loop is ours and only the sequence of intervals is the crate's. Its jitter leaves at least half of each interval,
+//! from a generator of its own; ours is of the whole interval.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use backoff::backoff::Backoff as _;
 use backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::hash::random;
 
 /// What an error asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,22 +79,30 @@ impl Waits {
             ExponentialBackoffBuilder::<TokioClock>::new()
                 .with_initial_interval(policy.initial)
                 .with_max_interval(policy.max)
-                .with_randomization_factor(0.5)
+                .with_randomization_factor(0.0)
                 .with_multiplier(2.0)
                 .with_max_elapsed_time(None)
                 .build(),
         )
     }
 
-    /// The next wait, longer than the one before on average.
+    /// The next wait, longer than the one before on average: anything between nothing and the interval, so that those who
+    /// failed together don't come back together.
     pub fn pause(&mut self) -> Duration {
-        self.0.next_backoff().unwrap_or(self.0.max_interval)
+        below(self.0.next_backoff().unwrap_or(self.0.max_interval), u64::from_ne_bytes(random()))
     }
 
     /// Begins again after a success.
     pub fn reset(&mut self) {
         self.0.reset();
     }
+}
+
+/// The part of `interval` that `random` is of all it can be.
+fn below(interval: Duration, random: u64) -> Duration {
+    let nanos = interval.as_nanos().min(u128::from(u64::MAX));
+    // Below 2^64, since both factors are.
+    Duration::from_nanos(u64::try_from((nanos * u128::from(random)) >> 64).unwrap_or(u64::MAX))
 }
 
 /// Runs `operation` until it succeeds, fails for good, the budget is spent or `cancel` fires. The last error is returned.
@@ -156,6 +167,28 @@ mod tests {
         assert!(count <= 4 && took <= Duration::from_secs(30), "{count} tries in {took:?}");
         let (count, took) = tries(Disposition::Retry { after: None }).await;
         assert!(count > 4 && took <= Duration::from_secs(30), "{count} tries in {took:?}");
+    }
+
+    #[test]
+    fn jitter_is_of_the_whole_interval_and_intervals_double_up_to_a_bound() {
+        let second = Duration::from_secs(1);
+        assert_eq!(below(second, 0), Duration::ZERO);
+        assert_eq!(below(second, 1 << 63), second / 2);
+        assert!(below(second, u64::MAX) < second && below(second, u64::MAX) > second * 99 / 100);
+        assert!(below(Duration::MAX, u64::MAX) > second);
+        let policy = RetryPolicy { initial: second, max: second * 4, total: second };
+        let (mut least, mut most) = ([second * 4; 4], [Duration::ZERO; 4]);
+        for _ in 0..500 {
+            let mut waits = Waits::new(&policy);
+            for at in 0..4 {
+                let wait = waits.pause();
+                (least[at], most[at]) = (least[at].min(wait), most[at].max(wait));
+            }
+        }
+        for (at, bound) in [1, 2, 4, 4].into_iter().enumerate() {
+            let bound = second * bound;
+            assert!(least[at] < bound / 10 && most[at] > bound * 9 / 10 && most[at] <= bound, "wait {at}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::hash::sha1_16;
 
-/// Longest access token we take, in bytes. XRootD 5.5.3 drops connections at 40 kB; the profile asks for small ones.
+/// Longest token we take, in bytes. XRootD 5.5.3 drops connections at 40 kB; the profile asks for small ones.
 const MAX_TOKEN: usize = 16 * 1024;
 
 /// Why a text is not taken as a secret. Never holds the text.
@@ -20,8 +20,11 @@ pub enum SecretError {
     )]
     NotABearer,
     /// Longer than the limit.
-    #[error("the access token is {0} bytes long, over the limit of {MAX_TOKEN}")]
+    #[error("the token is {0} bytes long, over the limit of {MAX_TOKEN}")]
     TooLong(usize),
+    /// A refresh token or device code with characters that RFC 6749 appendix A does not allow, or none.
+    #[error("the refresh token or device code is empty or not printable ASCII (RFC 6749 appendix A.17)")]
+    NotPrintable,
     /// The file with the secret can't be read.
     #[error("cannot read the secret file {path}: {source}")]
     Unreadable {
@@ -128,6 +131,62 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
+/// A refresh token. Who holds one can make access tokens until the issuer ends it: it is good for longer and for more
+/// than any of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RefreshToken(Zeroizing<String>);
+
+impl RefreshToken {
+    /// Takes a token as an issuer or a database gave it.
+    ///
+    /// # Errors
+    /// When it is empty, too long or has characters outside printable ASCII (RFC 6749 appendix A.17).
+    pub fn new(text: impl Into<String>) -> Result<Self, SecretError> {
+        printable_ascii(text.into()).map(Self)
+    }
+
+    /// The token itself, for the token request and a sealed store. Nothing else may be done with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshToken([redacted])")
+    }
+}
+
+/// A device code (RFC 8628 section 3.2): whoever has it gets the token that the user approves.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct DeviceCode(Zeroizing<String>);
+
+impl DeviceCode {
+    pub(crate) fn new(text: impl Into<String>) -> Result<Self, SecretError> {
+        printable_ascii(text.into()).map(Self)
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DeviceCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeviceCode([redacted])")
+    }
+}
+
+fn printable_ascii(text: String) -> Result<Zeroizing<String>, SecretError> {
+    let text = Zeroizing::new(text);
+    match text.len() {
+        0 => Err(SecretError::NotPrintable),
+        length if length > MAX_TOKEN => Err(SecretError::TooLong(length)),
+        _ if text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(text),
+        _ => Err(SecretError::NotPrintable),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +195,18 @@ mod tests {
     fn debug_shows_no_secret() {
         let token = AccessToken::new("canary.canary.canary").unwrap();
         let secret = ClientSecret::new("canary");
-        assert!(!format!("{token:?} {secret:?} {:?}", token.fingerprint()).contains("canary"));
+        let (refresh, device) = (RefreshToken::new("canary").unwrap(), DeviceCode::new("canary").unwrap());
+        let shown = format!("{token:?} {secret:?} {refresh:?} {device:?} {:?}", token.fingerprint());
+        assert!(!shown.contains("canary"));
+    }
+
+    #[test]
+    fn a_refresh_token_is_printable() {
+        assert!(RefreshToken::new("a b~!").is_ok());
+        for bad in ["", "a\nb", "é"] {
+            assert!(RefreshToken::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(RefreshToken::new("a".repeat(MAX_TOKEN + 1)).is_err());
     }
 
     #[test]

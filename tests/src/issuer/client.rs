@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jsonwebtoken::jwk::Jwk;
 use token_core::{ClientSecret, ScopeSet};
 
 /// A grant that a client may be allowed to use.
@@ -13,10 +14,13 @@ pub enum GrantType {
     TokenExchange,
     /// RFC 6749 section 6.
     RefreshToken,
+    /// RFC 8628.
+    DeviceCode,
 }
 
 impl GrantType {
-    pub(super) const ALL: [Self; 3] = [Self::ClientCredentials, Self::TokenExchange, Self::RefreshToken];
+    pub(super) const ALL: [Self; 4] =
+        [Self::ClientCredentials, Self::TokenExchange, Self::RefreshToken, Self::DeviceCode];
 
     /// Its name in `grant_type`.
     pub fn name(self) -> &'static str {
@@ -24,6 +28,7 @@ impl GrantType {
             Self::ClientCredentials => "client_credentials",
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
             Self::RefreshToken => "refresh_token",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
         }
     }
 }
@@ -35,6 +40,8 @@ pub struct Client {
     pub id: String,
     /// Its secret.
     pub secret: ClientSecret,
+    /// Its public key: a client that has one signs assertions (RFC 7523), and its secret is not taken.
+    pub key: Option<Jwk>,
     /// The scopes it may ask for: these, or below their paths.
     pub scopes: ScopeSet,
     /// The grants it may use.

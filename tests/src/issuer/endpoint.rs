@@ -32,6 +32,7 @@ pub(super) fn router(issuer: Issuer) -> Router {
         .route("/.well-known/oauth-authorization-server", get(metadata))
         .route("/jwk", get(keys))
         .route("/token", post(token))
+        .route("/devicecode", post(device_code))
         .with_state(issuer)
 }
 
@@ -41,11 +42,14 @@ async fn metadata(State(issuer): State<Issuer>) -> Response {
         "issuer": name,
         "token_endpoint": format!("{name}token"),
         "jwks_uri": format!("{name}jwk"),
+        "device_authorization_endpoint": format!("{name}devicecode"),
         "response_types_supported": ["code", "token"],
         "subject_types_supported": ["public", "pairwise"],
         "id_token_signing_alg_values_supported": ["RS256", "ES256"],
         "grant_types_supported": GrantType::ALL.map(GrantType::name),
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported":
+            ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
     });
     axum::Json(body).into_response()
 }
@@ -57,7 +61,14 @@ async fn keys(State(issuer): State<Issuer>) -> Response {
     (headers, issuer.0.jwks.clone()).into_response()
 }
 
+/// A request that has come in is carried out, whether its caller still waits for the answer or not.
 async fn token(State(issuer): State<Issuer>, headers: HeaderMap, body: Bytes) -> Response {
+    let answer = tokio::spawn(token_answer(issuer, headers, body)).await;
+    answer.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+async fn token_answer(issuer: Issuer, headers: HeaderMap, body: Bytes) -> Response {
+    let turn = issuer.0.faults.turn().await;
     let fault = issuer.0.faults.now();
     let (response, count): (Response, fn(&mut TokenCalls)) = match &fault {
         Fault::Down => {
@@ -93,7 +104,16 @@ async fn token(State(issuer): State<Issuer>, headers: HeaderMap, body: Bytes) ->
     if let Some(due) = issuer.0.faults.answered(count) {
         issuer.begin(due);
     }
+    drop(turn);
     response
+}
+
+/// The device authorization endpoint (RFC 8628 section 3.1). Faults don't concern it.
+async fn device_code(State(issuer): State<Issuer>, headers: HeaderMap, body: Bytes) -> Response {
+    match issuer.device_code(&headers, &body) {
+        Ok(answer) => answered(&answer),
+        Err(refusal) => refused(&refusal),
+    }
 }
 
 fn counter(grant: GrantType, fault: &Fault) -> fn(&mut TokenCalls) {
@@ -101,6 +121,7 @@ fn counter(grant: GrantType, fault: &Fault) -> fn(&mut TokenCalls) {
         (Fault::None | Fault::Slow(_), GrantType::ClientCredentials) => |calls| calls.client_credentials += 1,
         (Fault::None | Fault::Slow(_), GrantType::TokenExchange) => |calls| calls.exchange += 1,
         (Fault::None | Fault::Slow(_), GrantType::RefreshToken) => |calls| calls.refresh += 1,
+        (Fault::None | Fault::Slow(_), GrantType::DeviceCode) => |calls| calls.device_code += 1,
         _ => |calls| calls.faulted += 1,
     }
 }
@@ -140,12 +161,39 @@ impl Issuer {
         });
     }
 
-    fn grant(&self, headers: &HeaderMap, body: &[u8], fault: &Fault) -> Result<(GrantType, Value), Refusal> {
+    /// The form, and the client that sent it.
+    fn request(&self, headers: &HeaderMap, body: &[u8]) -> Result<(Form, &Client), Refusal> {
         let form = Form::read(headers, body)?;
-        let client = authenticate(&self.0.clients, headers, &form)?;
+        let endpoint = format!("{}token", self.name());
+        let client = authenticate(&self.0.clients, headers, &form, |assertion| {
+            self.used().client(&self.0.clients, assertion, &endpoint, self.0.clock.now())
+        })?;
+        Ok((form, client))
+    }
+
+    fn device_code(&self, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
+        let (form, client) = self.request(headers, body)?;
+        let asked = grant::device(client, &form)?;
+        let mut devices = self.devices();
+        let (code, user_code) = devices.give(client, asked, form.audiences()?, self.0.clock.now());
+        let page = format!("{}device", self.name());
+        let mut answer = json!({
+            "device_code": code, "user_code": user_code, "verification_uri": page,
+            "verification_uri_complete": format!("{page}?user_code={user_code}"),
+            "expires_in": devices.life.as_secs(),
+        });
+        if let Some(interval) = devices.interval {
+            answer["interval"] = json!(interval.as_secs());
+        }
+        Ok(answer)
+    }
+
+    fn grant(&self, headers: &HeaderMap, body: &[u8], fault: &Fault) -> Result<(GrantType, Value), Refusal> {
+        let (form, client) = self.request(headers, body)?;
         let granted = match grant::grant_type(client, &form)? {
             GrantType::ClientCredentials => grant::client_credentials(client, &form)?,
             GrantType::TokenExchange => grant::exchange(client, &form, &self.subject(&form)?)?,
+            GrantType::DeviceCode => self.devices().poll(client, &form, self.0.clock.now())?,
             GrantType::RefreshToken => {
                 let now = self.0.clock.now();
                 let token = form

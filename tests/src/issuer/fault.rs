@@ -40,6 +40,8 @@ pub struct TokenCalls {
     pub exchange: u64,
     /// Tokens given for a refresh token.
     pub refresh: u64,
+    /// Tokens given for a device code.
+    pub device_code: u64,
     /// Requests refused by a rule.
     pub refused: u64,
     /// Requests that met a fault: their answer was replaced or falsified. A late answer ([`Fault::Slow`]) counts as what it is.
@@ -49,7 +51,8 @@ pub struct TokenCalls {
 impl TokenCalls {
     /// All requests that reached the token endpoint.
     pub fn total(&self) -> u64 {
-        self.client_credentials + self.exchange + self.refresh + self.refused + self.faulted
+        let given = self.client_credentials + self.exchange + self.refresh + self.device_code;
+        given + self.refused + self.faulted
     }
 }
 
@@ -63,7 +66,10 @@ pub(super) struct Due {
 }
 
 #[derive(Default)]
-pub(super) struct Faults(Mutex<State>);
+pub(super) struct Faults {
+    state: Mutex<State>,
+    turn: tokio::sync::Mutex<()>,
+}
 
 struct State {
     now: Fault,
@@ -80,7 +86,12 @@ impl Default for State {
 
 impl Faults {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While a fault is planned, calls are answered one after the other: two at a time could both be the last before it.
+    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.state().planned.is_some() { Some(self.turn.lock().await) } else { None }
     }
 
     /// The fault that a request meets now.

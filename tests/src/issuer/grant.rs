@@ -109,6 +109,18 @@ pub(super) fn exchange(client: &Client, form: &Form, subject: &Subject) -> Resul
     })
 }
 
+/// What a device code is asked for (RFC 8628 section 3.1): scopes within the registered ones, and whether a refresh token
+/// is wanted.
+pub(super) fn device(client: &Client, form: &Form) -> Result<(ScopeSet, bool), Refusal> {
+    if !client.grants.contains(&GrantType::DeviceCode) {
+        return Err(Refusal::new("unauthorized_client", format!("{} may not use this grant", client.id)));
+    }
+    let asked = parse(form.get("scope").unwrap_or_default())?;
+    let (offline, asked): (Vec<_>, Vec<_>) =
+        asked.iter().cloned().partition(|scope| *scope == Scope::Other(OFFLINE.into()));
+    Ok((registered(client, &ScopeSet::from_iter(asked))?, !offline.is_empty()))
+}
+
 /// A token for a refresh token (RFC 6749 section 6). The new refresh token stands for what the old one did; another
 /// audience counts for this one token only, as at INDIGO IAM.
 pub(super) fn refresh(form: &Form, held: &Refreshable) -> Result<Granted, Refusal> {

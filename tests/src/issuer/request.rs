@@ -1,6 +1,7 @@
 //! A request to the token endpoint: its form, and which client sends it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -10,6 +11,8 @@ use url::form_urlencoded;
 
 use super::client::Client;
 use super::encoding::decode;
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A refusal (RFC 6749 section 5.2). Its text holds no token and no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,16 +39,27 @@ impl Refusal {
 pub(super) struct Form(HashMap<String, String>);
 
 impl Form {
-    /// Reads a body. A parameter may stand there once, and an empty one counts as absent (RFC 6749 section 3.2).
+    /// Reads a body. A parameter may stand there once, and an empty one counts as absent (RFC 6749 section 3.2); only
+    /// `resource` may stand there several times (RFC 8707 section 2).
     pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
         if !kind.starts_with("application/x-www-form-urlencoded") {
             return Err(Refusal::new("invalid_request", "the body is not application/x-www-form-urlencoded"));
         }
-        let mut form = HashMap::new();
+        let mut form = HashMap::<String, String>::new();
         for (name, value) in form_urlencoded::parse(body).into_owned() {
-            if !value.is_empty() && form.insert(name, value).is_some() {
-                return Err(Refusal::new("invalid_request", "a parameter stands twice"));
+            if value.is_empty() {
+                continue;
+            }
+            match form.entry(name) {
+                Entry::Vacant(place) => drop(place.insert(value)),
+                Entry::Occupied(mut held) if held.key() == "resource" => {
+                    held.get_mut().push(' ');
+                    held.get_mut().push_str(&value);
+                }
+                Entry::Occupied(_) => {
+                    return Err(Refusal::new("invalid_request", "a parameter stands twice"));
+                }
             }
         }
         Ok(Self(form))
@@ -76,27 +90,42 @@ impl Form {
     }
 }
 
-/// Finds the client that sent the request: `client_secret_basic` or `client_secret_post`, not both (RFC 6749 section 2.3).
+/// Finds the client that sent the request: `client_secret_basic`, `client_secret_post` or `private_key_jwt`, only one of
+/// them (RFC 6749 section 2.3). `signer` finds the client that signed an assertion.
 pub(super) fn authenticate<'a>(
     clients: &'a HashMap<String, Client>,
     headers: &HeaderMap,
     form: &Form,
+    signer: impl FnOnce(&str) -> Option<&'a Client>,
 ) -> Result<&'a Client, Refusal> {
-    let unknown = || Refusal::new("invalid_client", "the client is unknown or its secret is wrong");
-    let (id, secret) = match (headers.get(AUTHORIZATION), form.get("client_secret")) {
-        (Some(_), Some(_)) => {
-            return Err(Refusal::new("invalid_request", "the client authenticates in more than one way"));
+    let unknown =
+        || Refusal::new("invalid_client", "the client is unknown, or its secret or assertion is wrong");
+    let ways = (headers.get(AUTHORIZATION), form.get("client_secret"), form.get("client_assertion"));
+    let client = match ways {
+        (None, None, Some(assertion)) if form.get("client_assertion_type") == Some(JWT_BEARER) => {
+            signer(assertion).ok_or_else(unknown)?
         }
-        (Some(header), None) => basic(header.as_bytes()).ok_or_else(unknown)?,
-        (None, Some(secret)) => (form.get("client_id").ok_or_else(unknown)?.to_owned(), secret.to_owned()),
-        (None, None) => return Err(unknown()),
+        (Some(header), None, None) => {
+            let (id, secret) = basic(header.as_bytes()).ok_or_else(unknown)?;
+            by_secret(clients, &id, &secret).ok_or_else(unknown)?
+        }
+        (None, Some(secret), None) => {
+            form.get("client_id").and_then(|id| by_secret(clients, id, secret)).ok_or_else(unknown)?
+        }
+        (None, None, _) => return Err(unknown()),
+        _ => return Err(Refusal::new("invalid_request", "the client authenticates in more than one way")),
     };
-    if form.get("client_id").is_some_and(|named| named != id) {
+    if form.get("client_id").is_some_and(|named| named != client.id) {
         return Err(Refusal::new("invalid_client", "client_id is not the client that authenticated"));
     }
-    let client = clients.get(&id).ok_or_else(unknown)?;
-    verify_slices_are_equal(client.secret.expose().as_bytes(), secret.as_bytes()).map_err(|_| unknown())?;
     Ok(client)
+}
+
+/// The client of this id, if that is its secret. A client with a key has none that counts.
+fn by_secret<'a>(clients: &'a HashMap<String, Client>, id: &str, secret: &str) -> Option<&'a Client> {
+    let client = clients.get(id).filter(|client| client.key.is_none())?;
+    verify_slices_are_equal(client.secret.expose().as_bytes(), secret.as_bytes()).ok()?;
+    Some(client)
 }
 
 /// User name and password, each form-encoded before it went into base64 (RFC 6749 section 2.3.1).
@@ -144,6 +173,10 @@ mod tests {
     fn resource_wins_over_audience_and_is_a_list() {
         assert_eq!(
             form("audience=x&resource=https://a+https://b").unwrap().audiences().unwrap(),
+            ["https://a", "https://b"]
+        );
+        assert_eq!(
+            form("resource=https://a&resource=https://b").unwrap().audiences().unwrap(),
             ["https://a", "https://b"]
         );
         assert_eq!(form("resource=a").unwrap().audiences().unwrap_err().code, "invalid_target");

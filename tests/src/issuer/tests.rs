@@ -32,6 +32,7 @@ async fn rig() -> Rig {
     let of = |id: &str, scopes: &str, grants: &[GrantType]| Client {
         id: id.to_owned(),
         secret: ClientSecret::new(format!("{id}:&+ secret")),
+        key: None,
         scopes: ScopeSet::parse(scopes).unwrap(),
         grants: grants.to_vec(),
         token_life: Duration::from_secs(600),

@@ -1,0 +1,47 @@
+//! One token of the client itself, kept and renewed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{OAuthClient, TokenRequest};
+use crate::cache::{CacheKey, CachedToken};
+use crate::keeper::{BearerFuture, BearerSource, Freshness, TokenKeeper, TokenWish};
+
+/// One client-credentials token for one audience, kept and renewed: what a client of FTS sends.
+pub struct ClientCredentials {
+    client: Arc<OAuthClient>,
+    keeper: Arc<TokenKeeper>,
+    request: TokenRequest,
+    min_life: Duration,
+}
+
+impl ClientCredentials {
+    /// A source of tokens that live at least `min_life` when they are given out.
+    pub fn new(
+        client: Arc<OAuthClient>,
+        keeper: Arc<TokenKeeper>,
+        request: TokenRequest,
+        min_life: Duration,
+    ) -> Self {
+        Self { client, keeper, request, min_life }
+    }
+}
+
+impl BearerSource for ClientCredentials {
+    fn bearer(&self, freshness: Freshness) -> BearerFuture<'_> {
+        Box::pin(async move {
+            let key = CacheKey {
+                issuer: self.client.issuer().to_string(),
+                client_id: self.client.client_id().to_owned(),
+                subject: self.client.client_id().to_owned(),
+                audience: self.request.audience.clone(),
+                scope: self.request.scope.clone(),
+            };
+            let wish = TokenWish { key, min_life: self.min_life, freshness };
+            let (client, request) = (Arc::clone(&self.client), self.request.clone());
+            let held = self.keeper.get(wish, async move || client.client_credentials(&request).await).await?;
+            let CachedToken { token, .. } = held;
+            Ok(token)
+        })
+    }
+}

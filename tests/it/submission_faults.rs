@@ -223,6 +223,29 @@ async fn a_claim_whose_job_never_arrived_is_posted_under_the_same_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_a_vo_that_we_are_no_longer_of_is_made_anew() {
+    let (_folder, grid) = grid(FEW).await;
+    grid.fts.set_submit_fault(SubmitFault::Refuse503(u32::MAX));
+    let output = conveyor(&grid, &["--run-once", "--json"]).output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), report["open"].as_u64()),
+        (Some(1), Some(50)),
+        "the jobs' fate is not known"
+    );
+    assert_eq!(states(&grid, "G").await, REQUESTS);
+    grid.fts.set_submit_fault(SubmitFault::None);
+    let fts = SqlitePool::connect(&format!("sqlite://{}", grid.fts.database().display())).await.unwrap();
+    sqlx::query("INSERT INTO t_gridmap (dn, vo) VALUES ('rucio-conveyor', 'another')")
+        .execute(&fts)
+        .await
+        .unwrap();
+    let report = once(&grid).await;
+    assert_eq!((report["released"].as_u64(), report["submitted"].as_u64()), (Some(50), Some(50)));
+    expect_all_once(&grid, REQUESTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_and_sources_are_those_that_rucio_writes() {
     let (_folder, grid) = grid(FEW).await;
     grid.fts.record();

@@ -52,3 +52,7 @@ pub use profile::Profile;
 pub use scope::{Compute, Operation, Scope, ScopeError, ScopeSet};
 pub use secret::{AccessToken, ClientSecret, Fingerprint, RefreshToken, SecretError};
 pub use verify::{KeySet, Policy, VerifyError, check, verify};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -19,8 +19,9 @@ pub struct Party {
     pub client: FtsClient,
     /// What job ids follow from.
     pub identity: Identity,
-    /// Set when a post could not be sent: what is still waiting to be posted is given back without trying.
-    pub away: AtomicBool,
+    /// Set when a post could not be sent, or a job got another id than we foresaw: what is still waiting to be posted is given
+    /// back without trying, and FTS is asked again who we are.
+    pub doubtful: AtomicBool,
 }
 
 /// Makes parties and keeps them.
@@ -50,12 +51,15 @@ impl Parties {
     pub async fn party(&self, fts: &str) -> Result<Arc<Party>, FtsError> {
         let mut known = self.known.lock().await;
         if let Some(party) = known.get(fts) {
-            // Nothing is claimed again for an FTS that was away before it answers.
-            if party.away.load(Ordering::Relaxed) {
-                party.client.whoami().await?;
-                party.away.store(false, Ordering::Relaxed);
+            if !party.doubtful.load(Ordering::Relaxed) {
+                return Ok(Arc::clone(party));
             }
-            return Ok(Arc::clone(party));
+            // Nothing is claimed again for an FTS that was away before it answers, and says that we still are who we were.
+            if party.client.whoami().await?.identity().as_ref() == Some(&party.identity) {
+                party.doubtful.store(false, Ordering::Relaxed);
+                return Ok(Arc::clone(party));
+            }
+            known.remove(fts);
         }
         let unusable =
             |reason: String| FtsError::BadAnswer { fts: fts.to_owned(), call: "setting up", reason };
@@ -71,7 +75,7 @@ impl Parties {
         let who = client.whoami().await?;
         let identity = who.identity().ok_or_else(|| FtsError::Anonymous { fts: fts.to_owned() })?;
         info!(fts, user = who.user_dn, vo = identity.vo, "known to FTS");
-        let party = Arc::new(Party { client, identity, away: AtomicBool::new(false) });
+        let party = Arc::new(Party { client, identity, doubtful: AtomicBool::new(false) });
         known.insert(fts.to_owned(), Arc::clone(&party));
         Ok(party)
     }

@@ -54,7 +54,7 @@ impl Submitter {
         let Some(body) = submission(job, topology, &self.job_rules) else {
             return Posted::End(End::NotSent(None));
         };
-        if party.away.load(Ordering::Relaxed) {
+        if party.doubtful.load(Ordering::Relaxed) {
             return Posted::End(End::NotSent(None));
         }
         let mut waits = Waits::new(&RetryPolicy {
@@ -71,6 +71,8 @@ impl Submitter {
                 }
                 Ok(Submitted::Accepted(other)) => {
                     warn!(expected = %job.id, got = %other, "FTS gave the job another id than its `sid` makes");
+                    // We are of another VO than we were: the claim turns out to be nobody's, and is made anew.
+                    party.doubtful.store(true, Ordering::Relaxed);
                     return Posted::End(End::Open);
                 }
                 Ok(Submitted::AlreadyThere) => info!(job = %job.id, files, "FTS has the job already"),
@@ -86,7 +88,7 @@ impl Submitter {
                 // for certain that nothing was sent.
                 Err(error) if !error.job_may_exist() && look == 1 => {
                     warn!(job = %job.id, files, %error, "job not sent; its requests go back to the queue");
-                    party.away.store(true, Ordering::Relaxed);
+                    party.doubtful.store(true, Ordering::Relaxed);
                     return Posted::End(End::NotSent(Some(error)));
                 }
                 Err(error) => {

@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Child;
 
 use crate::content::adler32;
+use crate::fts::SubmitFault;
 use crate::grid::{Grid, signal, terminate};
 use crate::issuer::Fault;
 
@@ -97,6 +98,10 @@ pub async fn run(grid: &Grid, trouble: Trouble, mut show: impl FnMut(&Progress))
     if trouble.fault {
         grid.issuer.plan_fault(FAULT_AFTER_CALLS, Fault::Down, FAULT_LASTS);
     }
+    if trouble.kill {
+        // So that there is a middle, however fast the machine is.
+        grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(50)));
+    }
     let mut exchange = grid.spawn(grid.token_exchange(&[]), "token-exchange.log")?;
     let mut conveyor = start_conveyor(grid)?;
     let mut killed = !trouble.kill;
@@ -114,6 +119,7 @@ pub async fn run(grid: &Grid, trouble: Trouble, mut show: impl FnMut(&Progress))
             let pid = conveyor.id().context("conveyor ended before it could be killed")?;
             signal(pid, "KILL").await?;
             conveyor.wait().await?;
+            grid.fts.set_submit_fault(SubmitFault::None);
             conveyor = start_conveyor(grid)?;
             killed = true;
         }

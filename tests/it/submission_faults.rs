@@ -9,7 +9,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
 use testbed::fts::SubmitFault;
-use testbed::grid::{Grid, GridSettings, signal, terminate};
+use testbed::grid::{Grid, GridSettings, Signal, signal, terminate};
 use tokio::process::Command;
 
 /// Five files in a job make 8 jobs of the first and one job each of the others, which have two sources.
@@ -301,7 +301,7 @@ async fn once(grid: &Grid) -> Value {
 }
 
 async fn kill(daemon: &mut tokio::process::Child) {
-    signal(daemon.id().unwrap(), "KILL").await.unwrap();
+    signal(daemon.id().unwrap(), Signal::KILL).unwrap();
     assert!(!daemon.wait().await.unwrap().success());
 }
 

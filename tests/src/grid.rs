@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use token_core::{ClientSecret, Clock, ScopeSet, SystemClock, random_hex};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -245,7 +247,7 @@ fn given(site: &Site) -> (&'static str, String) {
 /// When it did not end well.
 pub async fn terminate(mut child: Child) -> Result<()> {
     if let Some(pid) = child.id() {
-        signal(pid, "TERM").await?;
+        signal(pid, Signal::TERM)?;
     }
     match tokio::time::timeout(Duration::from_secs(10), child.wait()).await {
         Ok(Ok(status)) if status.success() => Ok(()),
@@ -260,10 +262,10 @@ pub async fn terminate(mut child: Child) -> Result<()> {
 /// Sends a signal to a process of ours, by its pid.
 ///
 /// # Errors
-/// When there is no `kill` program, or no such process.
-pub async fn signal(pid: u32, name: &str) -> Result<()> {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().await?;
-    if status.success() { Ok(()) } else { bail!("signal {name} could not be sent to {pid}") }
+/// When there is no such process.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;
+    Ok(kill_process(pid, signal)?)
 }
 
 fn daemon(program: &Path, config: &Path, arguments: &[&str]) -> Command {

@@ -12,7 +12,7 @@ use tokio::process::Child;
 
 use crate::content::adler32;
 use crate::fts::SubmitFault;
-use crate::grid::{Grid, signal, terminate};
+use crate::grid::{Grid, Signal, signal, terminate};
 use crate::issuer::Fault;
 
 /// How long the whole may take.
@@ -117,7 +117,7 @@ pub async fn run(grid: &Grid, trouble: Trouble, mut show: impl FnMut(&Progress))
         }
         if !killed && grid.fts.submissions() >= KILL_AFTER_SUBMISSIONS {
             let pid = conveyor.id().context("conveyor ended before it could be killed")?;
-            signal(pid, "KILL").await?;
+            signal(pid, Signal::KILL)?;
             conveyor.wait().await?;
             grid.fts.set_submit_fault(SubmitFault::None);
             conveyor = start_conveyor(grid)?;

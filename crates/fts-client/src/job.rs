@@ -7,9 +7,17 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// The id of a job at an FTS.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct JobId(String);
+
+impl TryFrom<String> for JobId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not a job id")
+    }
+}
 
 impl JobId {
     /// Takes an id as a database or an answer gave it; it must be a UUID, since it becomes part of a URL.
@@ -143,8 +151,18 @@ mod tests {
     #[test]
     fn a_job_id_is_a_uuid() {
         assert!(JobId::parse("8e531ad2-e76a-11f1-b890-02fc00000001").is_some());
-        for bad in ["", "x", "../jobs/all", "8e531ad2e76a11f1b89002fc00000001"] {
+        for bad in [
+            "",
+            "x",
+            "../jobs/all",
+            "8e531ad2e76a11f1b89002fc00000001",
+            "8e531ad2-e76a-11f1-b890-02fc0000\n001",
+        ] {
             assert!(JobId::parse(bad).is_none(), "{bad}");
+            assert!(
+                serde_json::from_value::<JobId>(bad.into()).is_err(),
+                "an answer of FTS is no better: {bad}"
+            );
         }
     }
 }

@@ -31,6 +31,9 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Most requests at a time: SQLite takes 32,766 values in a statement.
+const MOST: u32 = 5000;
+
 /// Runs the daemon to its end.
 ///
 /// # Errors
@@ -55,7 +58,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         parties: Parties::new(settings.fts.clone(), scope, oauth, Arc::clone(&keeper)),
         rules: settings.submit.rules(),
         job_rules: settings.submit.job_rules(),
-        batch: settings.submit.batch.max(1),
+        batch: settings.submit.batch.clamp(1, MOST),
         jobs_in_flight: settings.submit.jobs_in_flight,
         clock,
         shutdown: shutdown.clone(),

@@ -134,7 +134,7 @@ impl FtsSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SubmitSettings {
-    /// How many requests are looked at and claimed at a time.
+    /// How many requests are looked at and claimed at a time; at most 5000.
     pub batch: u32,
     /// Most files in one job.
     pub files_per_job: usize,

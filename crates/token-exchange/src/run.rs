@@ -38,6 +38,9 @@ enum Command {
     InitDb,
 }
 
+/// Most jobs at a time: SQLite takes 32,766 values in a statement.
+const MOST: u32 = 5000;
+
 /// Runs the daemon to its end.
 ///
 /// # Errors
@@ -71,7 +74,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         fts,
         endpoints,
         tokens: Tokens::new(clients, Arc::clone(&keeper), min_life),
-        batch: settings.worker.batch.max(1),
+        batch: settings.worker.batch.clamp(1, MOST),
         lease: Duration::from_secs(settings.worker.lease_s.max(10)),
         in_flight: settings.worker.in_flight,
         clock,

@@ -82,7 +82,7 @@ pub struct EndpointSettings {
 pub struct WorkerSettings {
     /// How long to rest when nothing waits.
     pub interval_ms: u64,
-    /// Jobs leased at a time.
+    /// Jobs leased at a time; at most 5000.
     pub batch: u32,
     /// How long a lease lasts; a worker that dies holds its jobs for as long.
     pub lease_s: u64,

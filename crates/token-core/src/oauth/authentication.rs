@@ -40,6 +40,14 @@ pub(super) struct Proof {
 }
 
 impl ClientAuthentication {
+    /// The client's secret, so that it can be kept out of errors.
+    pub(super) fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Basic(secret) | Self::Post(secret) => Some(secret.expose()),
+            Self::PrivateKeyJwt(_) => None,
+        }
+    }
+
     /// The proof for a call now; `None` if the key can't sign.
     pub(super) fn proof(&self, client_id: &str, token_endpoint: &str, now: UnixSeconds) -> Option<Proof> {
         let plain = |text: &str| Zeroizing::new(text.to_owned());

@@ -19,6 +19,9 @@ use crate::retry::retry;
 
 /// Longest answer of a token endpoint, in bytes.
 const LIMIT: usize = 64 * 1024;
+/// Parameters whose values no error may repeat.
+const SECRET: [&str; 5] =
+    ["client_secret", "client_assertion", "subject_token", "refresh_token", "device_code"];
 /// How long an issuer's metadata is believed.
 const METADATA_LIFE: Duration = Duration::from_secs(3600);
 
@@ -117,7 +120,10 @@ impl OAuthClient {
         if status == StatusCode::OK {
             return Ok(body);
         }
-        Err(call.refusal(issuer.as_str(), status, retry_after, &body))
+        let mut secrets: Vec<&str> =
+            form.iter().filter(|(name, _)| SECRET.contains(name)).map(|(_, v)| *v).collect();
+        secrets.extend(self.settings.authentication.secret());
+        Err(withhold(call.refusal(issuer.as_str(), status, retry_after, &body), &secrets))
     }
 
     async fn metadata(&self) -> Result<IssuerMetadata, TokenError> {
@@ -170,5 +176,33 @@ fn in_short(error: &TokenError) -> String {
         TokenError::Busy { status, .. } => format!("it answered {status}"),
         TokenError::Unreachable { reason, .. } => (*reason).to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// Takes the issuer's words out of a refusal when they repeat what it was sent: they go to logs and into databases.
+fn withhold(mut error: TokenError, secrets: &[&str]) -> TokenError {
+    if let TokenError::Refused { description, .. } = &mut error
+        && secrets.iter().any(|secret| !secret.is_empty() && description.contains(secret))
+    {
+        *description = " (its words are withheld: they repeat a secret)".into();
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_that_repeats_a_secret_is_not_quoted() {
+        let refusal = |words: &str| {
+            let body = serde_json::json!({"error": "invalid_client", "error_description": words}).to_string();
+            let error = Call::Refresh.refusal("https://i", StatusCode::UNAUTHORIZED, None, body.as_bytes());
+            withhold(error, &["", "canary", "other"]).to_string()
+        };
+        assert!(refusal("wrong secret").contains("(wrong secret)"));
+        let withheld = refusal("wrong secret xcanaryx");
+        assert!(withheld.contains("withheld") && withheld.contains("invalid_client"), "{withheld}");
+        assert!(!withheld.contains("canary"), "{withheld}");
     }
 }

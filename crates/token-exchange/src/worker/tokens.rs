@@ -48,7 +48,8 @@ impl Tokens {
         let key = CacheKey {
             issuer: client.issuer().to_string(),
             client_id: client.client_id().to_owned(),
-            subject: claims.sub.unwrap_or_default(),
+            // Without a subject, nobody knows whose else it could be.
+            subject: claims.sub.unwrap_or_else(|| token.fingerprint().to_string()),
             audience: request.audience.clone(),
             scope: request.scope.clone(),
         };

@@ -119,7 +119,7 @@ async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: Duration) -
             Err(reason) => again(&reason, waits.pause()),
         };
         account(keeper);
-        keeper.evict().await;
+        keeper.tend().await;
         tokio::select! {
             () = tokio::time::sleep(rest) => (),
             () = submitter.shutdown.soft.cancelled() => (),

@@ -2,17 +2,18 @@
 //!
 //! A cache holds only what can be fetched again. So a cache that is broken is set aside, never a reason to stop.
 
+mod keys;
+mod memory;
 mod seal;
 mod sled_cache;
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use crate::clock::UnixSeconds;
 use crate::scope::ScopeSet;
-use crate::secret::{AccessToken, SecretError};
+use crate::secret::AccessToken;
 
-pub use sled_cache::SledCache;
+pub use keys::SealKeys;
+pub use memory::MemoryCache;
+pub use sled_cache::{SledCache, SledSettings};
 
 /// What makes two tokens interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,26 +77,71 @@ pub enum CacheError {
         /// Its mode.
         mode: u32,
     },
-    /// The key file holds no key.
-    #[error("token cache: the key file {0} does not hold 64 hex digits")]
-    Key(String),
+    /// A line of the key file is no key.
+    #[error("token cache: the key file {path}, line {line}: not 64 hex digits")]
+    Key {
+        /// The path.
+        path: String,
+        /// Which line, from 1.
+        line: usize,
+    },
+    /// The key file holds no key at all.
+    #[error("token cache: the key file {0} holds no key: it takes a line of 64 hex digits")]
+    NoKey(String),
+    /// systemd handed over no credential of that name.
+    #[error(
+        "token cache: no systemd credential {0}: the unit needs LoadCredential= or SetCredentialEncrypted= with that name"
+    )]
+    NoCredential(String),
     /// Another process has it open.
     #[error("token cache {0}: another process has it open")]
     Locked(String),
+    /// The folder holds files of something else.
+    #[error(
+        "token cache {path}: the folder holds {name}, which is no part of a token cache; give it a folder of its own"
+    )]
+    Foreign {
+        /// The path.
+        path: String,
+        /// What was found there.
+        name: String,
+    },
     /// sled failed.
     #[error("token cache: sled: {0}")]
     Store(String),
+    /// The store is out of use since an earlier trouble, which was reported then. It is tried again by [`TokenCache::tend`].
+    #[error("token cache: out of use: {0}")]
+    Away(String),
     /// Sealing failed.
     #[error("token cache: a value could not be sealed")]
     Seal,
-    /// What was kept is no token.
-    #[error("token cache: {0}")]
-    Value(#[from] SecretError),
+}
+
+/// What housekeeping did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// How many entries were forgotten: ended, sealed with a key we do not have, or over the bound.
+    pub removed: usize,
+    /// Whether a store that was out of use works again; it holds nothing of what was kept meanwhile.
+    pub mended: bool,
+}
+
+/// How a cache is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheHealth {
+    /// How many entries it holds.
+    pub entries: usize,
+    /// How many calls failed.
+    pub errors: u64,
+    /// How often a store was set aside because it could not be read or was somebody else's.
+    pub set_aside: u64,
+    /// Why it is out of use now, if it is.
+    pub trouble: Option<String>,
 }
 
 /// A place for tokens. Calls may block for about a millisecond.
 pub trait TokenCache: Send + Sync + 'static {
-    /// The token kept under `key`, if any.
+    /// The token kept under `key`, if any; it may have ended.
     ///
     /// # Errors
     /// When the cache failed; ask the issuer then.
@@ -107,31 +153,12 @@ pub trait TokenCache: Send + Sync + 'static {
     /// When the cache failed; the token is still good.
     fn put(&self, key: &CacheKey, token: &CachedToken) -> Result<(), CacheError>;
 
-    /// Forgets what ended before `now`; returns how many.
+    /// Housekeeping: forgets what ended before `now`, keeps to the bound, and takes a store that failed into use again.
     ///
     /// # Errors
     /// When the cache failed.
-    fn evict(&self, now: UnixSeconds) -> Result<usize, CacheError>;
-}
+    fn tend(&self, now: UnixSeconds) -> Result<Tended, CacheError>;
 
-/// Tokens in memory, gone with the process.
-#[derive(Debug, Default)]
-pub struct MemoryCache(Mutex<HashMap<CacheKey, CachedToken>>);
-
-impl TokenCache for MemoryCache {
-    fn get(&self, key: &CacheKey) -> Result<Option<CachedToken>, CacheError> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
-    }
-
-    fn put(&self, key: &CacheKey, token: &CachedToken) -> Result<(), CacheError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), token.clone());
-        Ok(())
-    }
-
-    fn evict(&self, now: UnixSeconds) -> Result<usize, CacheError> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = map.len();
-        map.retain(|_, token| token.expires_at > now);
-        Ok(before - map.len())
-    }
+    /// How it is.
+    fn health(&self) -> CacheHealth;
 }

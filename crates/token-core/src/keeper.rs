@@ -1,18 +1,22 @@
 //! One natural way to a token: from memory, from the cache on disk, or from the issuer by one call that all who wait
 //! share.
 
-use std::collections::HashMap;
+mod flight;
+mod renewal;
+
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use crate::cache::{CacheKey, CachedToken, MemoryCache, TokenCache};
-use crate::clock::Clock;
+use flight::{Flights, Landed, Source};
+use renewal::Verdict;
+
+use crate::cache::{CacheHealth, CacheKey, CachedToken, MemoryCache, Tended, TokenCache};
+use crate::clock::{Clock, UnixSeconds};
 use crate::error::TokenError;
 use crate::oauth::Grant;
 use crate::secret::AccessToken;
@@ -38,15 +42,23 @@ pub struct TokenWish {
     pub freshness: Freshness,
 }
 
-/// How often tokens came from where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How often tokens came from where, and how the cache behind is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeeperCounts {
-    /// Served from memory or disk.
+    /// Served from memory or from the cache behind.
     pub kept: u64,
-    /// Fetched from the issuer.
+    /// Served by a fetch that somebody else had begun.
+    pub shared: u64,
+    /// Fetched from the issuer, renewals among them.
     pub fetched: u64,
+    /// Of those, how many were got ahead of the end of a token that still did.
+    pub renewed: u64,
     /// Fetches that failed.
     pub failed: u64,
+    /// How many tokens are in memory.
+    pub in_memory: usize,
+    /// How the cache behind is, if there is one.
+    pub behind: Option<CacheHealth>,
 }
 
 /// A future with a bearer token.
@@ -64,91 +76,157 @@ impl BearerSource for AccessToken {
     }
 }
 
-/// How long a token counts as freshly fetched.
-const FRESH: Duration = Duration::from_secs(30);
+/// How often the keeper looks after its caches, at most.
+const TEND_EVERY: Duration = Duration::from_secs(30);
 
-type Flight = Arc<OnceCell<Result<CachedToken, TokenError>>>;
+/// Keeps tokens: memory in front, a cache behind, one fetch in flight for each key, and the next token got ahead of the end of
+/// the one in use. Clones are the same keeper.
+#[derive(Clone)]
+pub struct TokenKeeper(Arc<Keeper>);
 
-/// Keeps tokens: memory in front, a cache behind, one fetch in flight per key.
-pub struct TokenKeeper {
+struct Keeper {
     memory: MemoryCache,
     behind: Option<Arc<dyn TokenCache>>,
     clock: Arc<dyn Clock>,
-    flights: Mutex<HashMap<CacheKey, Flight>>,
+    flights: Flights,
+    tended: AtomicI64,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
     kept: AtomicU64,
+    shared: AtomicU64,
     fetched: AtomicU64,
+    renewed: AtomicU64,
     failed: AtomicU64,
 }
 
+fn one_more(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 impl TokenKeeper {
-    /// A keeper with a cache behind it, or none.
+    /// A keeper with a cache behind it, or none. It holds at most 10,000 tokens in memory.
     pub fn new(behind: Option<Arc<dyn TokenCache>>, clock: Arc<dyn Clock>) -> Self {
-        Self {
+        Self(Arc::new(Keeper {
             memory: MemoryCache::default(),
             behind,
             clock,
-            flights: Mutex::default(),
-            kept: AtomicU64::new(0),
-            fetched: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-        }
+            flights: Flights::default(),
+            tended: AtomicI64::new(i64::MIN),
+            counts: Counts::default(),
+        }))
     }
 
-    /// How often tokens came from where.
+    /// How often tokens came from where, and how the cache behind is.
     pub fn counts(&self) -> KeeperCounts {
+        let Keeper { memory, behind, counts, .. } = &*self.0;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        KeeperCounts { kept: read(&self.kept), fetched: read(&self.fetched), failed: read(&self.failed) }
+        KeeperCounts {
+            kept: read(&counts.kept),
+            shared: read(&counts.shared),
+            fetched: read(&counts.fetched),
+            renewed: read(&counts.renewed),
+            failed: read(&counts.failed),
+            in_memory: memory.health().entries,
+            behind: behind.as_ref().map(|cache| cache.health()),
+        }
     }
 
     /// A token for `wish`, fetched by `fetch` if none is kept. Who asks while a fetch is under way waits for that one and
     /// shares its end, good or bad; if the one who fetches is cancelled, the next who waits takes over.
+    ///
+    /// A token that will soon not do any more is given out still, and the next is fetched meanwhile in a task of its own; if
+    /// that fails, it is tried again after half a minute or more.
     ///
     /// # Errors
     /// What `fetch` says.
     pub async fn get<F>(
         &self,
         wish: TokenWish,
-        fetch: impl FnOnce() -> F + Send,
+        fetch: impl Fn() -> F + Send + Sync + 'static,
     ) -> Result<CachedToken, TokenError>
     where
-        F: Future<Output = Result<Grant, TokenError>> + Send,
+        F: Future<Output = Result<Grant, TokenError>> + Send + 'static,
     {
-        if let Some(token) = self.kept(&wish).await {
-            self.kept.fetch_add(1, Ordering::Relaxed);
+        let keeper = &self.0;
+        if let Some((token, verdict)) = keeper.in_memory(&wish) {
+            one_more(&keeper.counts.kept);
+            if verdict == Verdict::Renew && keeper.flights.idle(&wish.key, keeper.clock.now()) {
+                tokio::spawn(Arc::clone(keeper).renew(wish, fetch));
+            }
             return Ok(token);
         }
-        let flight = {
-            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(flights.entry(wish.key.clone()).or_default())
-        };
-        let outcome = flight.get_or_init(|| self.fetch(&wish.key, fetch)).await.clone();
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if flights.get(&wish.key).is_some_and(|current| Arc::ptr_eq(current, &flight)) {
-            flights.remove(&wish.key);
+        loop {
+            let mut led = false;
+            let seat = keeper.flights.seat(&wish.key);
+            let lead = || {
+                led = true;
+                keeper.kept_or_fetched(&wish, &fetch)
+            };
+            let (token, source) = seat.fly(lead).await?;
+            // Somebody else may have been content with less than is wished for here.
+            if source == Source::Issuer || keeper.verdict(&token, &wish) != Verdict::Unfit {
+                match source {
+                    Source::Kept => one_more(&keeper.counts.kept),
+                    Source::Issuer if !led => one_more(&keeper.counts.shared),
+                    Source::Issuer => (),
+                }
+                return Ok(token);
+            }
         }
-        outcome
     }
 
-    /// Forgets what has ended.
-    pub async fn evict(&self) {
-        let now = self.clock.now();
-        let _ = self.memory.evict(now);
-        if let Some(Err(error)) = self.behind(move |cache| cache.evict(now)).await {
-            warn!(%error, "token cache");
+    /// Housekeeping: forgets what has ended, and takes a cache that failed into use again. Call it now and then; it does its
+    /// work every half minute at most.
+    pub async fn tend(&self) {
+        let keeper = &self.0;
+        let now = keeper.clock.now();
+        let last = keeper.tended.swap(now.0, Ordering::Relaxed);
+        if last > i64::MIN && UnixSeconds(last).until(now) < TEND_EVERY {
+            keeper.tended.store(last, Ordering::Relaxed);
+            return;
+        }
+        let _ = keeper.memory.tend(now);
+        keeper.flights.wake(now);
+        match keeper.behind(move |cache| cache.tend(now)).await {
+            Some(Ok(Tended { mended: true, .. })) => {
+                let all = keeper.memory.all();
+                let put = move |cache: &dyn TokenCache| {
+                    all.iter().try_for_each(|(key, token)| cache.put(key, token))
+                };
+                if let Some(Err(error)) = keeper.behind(put).await {
+                    warn!(%error, "not all tokens are kept across a restart");
+                }
+            }
+            Some(Err(error)) => debug!(%error, "token cache not tended"),
+            _ => (),
         }
     }
+}
 
+impl Keeper {
+    fn verdict(&self, token: &CachedToken, wish: &TokenWish) -> Verdict {
+        renewal::verdict(token, wish, self.clock.now())
+    }
+
+    fn in_memory(&self, wish: &TokenWish) -> Option<(CachedToken, Verdict)> {
+        let token = self.memory.get(&wish.key).ok().flatten()?;
+        let verdict = self.verdict(&token, wish);
+        (verdict != Verdict::Unfit).then_some((token, verdict))
+    }
+
+    /// From memory, where a fetch may have put it since, or from the cache behind.
     async fn kept(&self, wish: &TokenWish) -> Option<CachedToken> {
-        if let Ok(Some(token)) = self.memory.get(&wish.key)
-            && self.will_do(&token, wish)
-        {
+        if let Some((token, _)) = self.in_memory(wish) {
             return Some(token);
         }
         let key = wish.key.clone();
         let token = match self.behind(move |cache| cache.get(&key)).await? {
-            Ok(token) => token.filter(|token| self.will_do(token, wish))?,
+            Ok(token) => token.filter(|token| self.verdict(token, wish) != Verdict::Unfit)?,
             Err(error) => {
-                warn!(%error, "the issuer is asked instead");
+                debug!(%error, "the issuer is asked instead");
                 return None;
             }
         };
@@ -156,34 +234,47 @@ impl TokenKeeper {
         Some(token)
     }
 
-    /// Long enough to live: `min_life`, or half of its whole life where that is less.
-    fn will_do(&self, token: &CachedToken, wish: &TokenWish) -> bool {
-        let now = self.clock.now();
-        let left = now.until(token.expires_at);
-        let half = token.obtained_at.until(token.expires_at) / 2;
-        let fresh = wish.freshness == Freshness::Kept || token.obtained_at.until(now) < FRESH;
-        fresh && !left.is_zero() && left >= wish.min_life.min(half)
-    }
-
-    async fn fetch<F>(
-        &self,
-        key: &CacheKey,
-        fetch: impl FnOnce() -> F + Send,
-    ) -> Result<CachedToken, TokenError>
+    async fn kept_or_fetched<F>(&self, wish: &TokenWish, fetch: &(impl Fn() -> F + Sync)) -> Landed
     where
         F: Future<Output = Result<Grant, TokenError>> + Send,
     {
-        let Grant { token, expires_at } = fetch().await.inspect_err(|_| {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        })?;
-        self.fetched.fetch_add(1, Ordering::Relaxed);
+        match self.kept(wish).await {
+            Some(token) => Ok((token, Source::Kept)),
+            None => self.fetched(&wish.key, fetch).await,
+        }
+    }
+
+    async fn fetched<F>(&self, key: &CacheKey, fetch: &(impl Fn() -> F + Sync)) -> Landed
+    where
+        F: Future<Output = Result<Grant, TokenError>> + Send,
+    {
+        let Grant { token, expires_at } = fetch().await.inspect_err(|_| one_more(&self.counts.failed))?;
+        one_more(&self.counts.fetched);
         let token = CachedToken { token, obtained_at: self.clock.now(), expires_at };
         let _ = self.memory.put(key, &token);
         let (key, copy) = (key.clone(), token.clone());
         if let Some(Err(error)) = self.behind(move |cache| cache.put(&key, &copy)).await {
-            warn!(%error, "the token is not kept across a restart");
+            debug!(%error, "the token is not kept across a restart");
         }
-        Ok(token)
+        Ok((token, Source::Issuer))
+    }
+
+    /// Gets the next token while the one that is kept still does. Who needs one at once meanwhile waits for this.
+    async fn renew<F>(self: Arc<Self>, wish: TokenWish, fetch: impl Fn() -> F + Send + Sync)
+    where
+        F: Future<Output = Result<Grant, TokenError>> + Send,
+    {
+        let seat = self.flights.seat(&wish.key);
+        let landed = seat.fly(|| self.fetched(&wish.key, &fetch)).await;
+        match landed {
+            Ok(_) => one_more(&self.counts.renewed),
+            Err(error) => {
+                let now = self.clock.now();
+                let rest = renewal::rest(&wish, now);
+                self.flights.rest(&wish.key, now.plus(rest));
+                warn!(audience = wish.key.audience, %error, again_in_s = rest.as_secs(), "token not renewed yet; the one in use still does");
+            }
+        }
     }
 
     /// Runs a call of the cache behind, which may block, where blocking does no harm.
@@ -197,86 +288,4 @@ impl TokenKeeper {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicU32;
-
-    use super::*;
-    use crate::clock::{ManualClock, UnixSeconds};
-    use crate::scope::ScopeSet;
-
-    fn wish(freshness: Freshness) -> TokenWish {
-        let key = CacheKey {
-            issuer: "https://i".into(),
-            client_id: "c".into(),
-            subject: "c".into(),
-            audience: "a".into(),
-            scope: ScopeSet::default(),
-        };
-        TokenWish { key, min_life: Duration::from_secs(300), freshness }
-    }
-
-    fn grant(text: &str, expires_at: i64) -> Result<Grant, TokenError> {
-        Ok(Grant { token: AccessToken::new(text).unwrap(), expires_at: UnixSeconds(expires_at) })
-    }
-
-    fn trouble() -> TokenError {
-        TokenError::Unreachable { issuer: "https://i".into(), call: "test", reason: "down" }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_hundred_who_ask_at_once_make_one_call_and_share_its_end() {
-        let keeper = Arc::new(TokenKeeper::new(None, Arc::new(ManualClock::new(UnixSeconds(0)))));
-        for good in [false, true] {
-            let calls = Arc::new(AtomicU32::new(0));
-            let ask = || {
-                let (keeper, calls) = (Arc::clone(&keeper), Arc::clone(&calls));
-                tokio::spawn(async move {
-                    keeper
-                        .get(wish(Freshness::Kept), || async {
-                            calls.fetch_add(1, Ordering::SeqCst);
-                            tokio::time::sleep(Duration::from_secs(1)).await;
-                            if good { grant("t", 3600) } else { Err(trouble()) }
-                        })
-                        .await
-                        .is_ok()
-                })
-            };
-            let asked: Vec<_> = (0..100).map(|_| ask()).collect();
-            for one in asked {
-                assert_eq!(one.await.unwrap(), good);
-            }
-            assert_eq!(calls.load(Ordering::SeqCst), 1);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_token_near_its_end_is_renewed_and_a_rejected_one_too() {
-        let clock = Arc::new(ManualClock::new(UnixSeconds(0)));
-        let keeper = TokenKeeper::new(None, clock.clone());
-        let first = keeper.get(wish(Freshness::Kept), || async { grant("one", 3600) }).await.unwrap();
-        clock.advance(Duration::from_secs(3300));
-        let second = keeper.get(wish(Freshness::Kept), || async { grant("two", 7200) }).await.unwrap();
-        assert_eq!(first, second, "300 s are enough");
-        clock.advance(Duration::from_secs(1));
-        let third = keeper.get(wish(Freshness::Kept), || async { grant("two", 7200) }).await.unwrap();
-        assert_eq!(third.token.expose(), "two");
-        let same = keeper.get(wish(Freshness::Fresh), || async { grant("three", 7200) }).await.unwrap();
-        assert_eq!(same.token.expose(), "two", "it has only just been fetched");
-        clock.advance(FRESH);
-        let fourth = keeper.get(wish(Freshness::Fresh), || async { grant("three", 7200) }).await.unwrap();
-        assert_eq!(fourth.token.expose(), "three");
-        assert_eq!(keeper.counts(), KeeperCounts { kept: 2, fetched: 3, failed: 0 });
-    }
-
-    #[tokio::test]
-    async fn a_short_lived_token_is_used_for_half_its_life() {
-        let clock = Arc::new(ManualClock::new(UnixSeconds(0)));
-        let keeper = TokenKeeper::new(None, clock.clone());
-        keeper.get(wish(Freshness::Kept), || async { grant("one", 60) }).await.unwrap();
-        clock.advance(Duration::from_secs(20));
-        let again = keeper.get(wish(Freshness::Kept), || async { Err(trouble()) }).await.unwrap();
-        assert_eq!(again.token.expose(), "one");
-        clock.advance(Duration::from_secs(20));
-        assert!(keeper.get(wish(Freshness::Kept), || async { Err(trouble()) }).await.is_err());
-    }
-}
+mod tests;

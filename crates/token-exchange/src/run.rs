@@ -117,7 +117,7 @@ async fn forever(worker: &Worker, keeper: &TokenKeeper, interval: Duration) {
                 rest
             }
         };
-        keeper.evict().await;
+        keeper.tend().await;
         tokio::select! {
             () = tokio::time::sleep(rest) => (),
             () = worker.shutdown.soft.cancelled() => (),

@@ -1,43 +1,25 @@
-//! Values sealed at rest: AES-256-GCM, a random nonce, and the key of the entry as associated data, so that a value can't
+//! Values sealed at rest: AES-256-GCM, a random nonce, and the name of the entry as associated data, so that a value can't
 //! be moved to another entry.
-
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use super::CacheError;
-use crate::hash::{hex, random};
+use crate::hash::random;
 
-/// Written before every sealed value; another format would carry another number.
-const FORMAT: &[u8] = b"token-conveyor cache 1\0";
+/// Goes into every seal; another format would carry another number.
+pub(super) const FORMAT: &[u8] = b"token-conveyor cache 1\0";
 
+/// One key: what it seals, and under which names.
 pub(super) struct Seal {
     aead: LessSafeKey,
     names: hmac::Key,
 }
 
 impl Seal {
-    /// Reads the key file, or makes it with a random key.
-    pub(super) fn from_key_file(path: &Path) -> Result<Self, CacheError> {
-        let shown = path.display().to_string();
-        let failed = |source| CacheError::File { path: shown.clone(), source };
-        if !path.exists() {
-            let key = Zeroizing::new(hex(&random::<32>()));
-            let mut file =
-                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-            file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        }
-        private(path)?;
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
-        Self::from_hex(text.trim()).ok_or(CacheError::Key(shown))
-    }
-
-    fn from_hex(text: &str) -> Option<Self> {
+    /// From 64 hex digits.
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
         if text.len() != 64 {
             return None;
         }
@@ -66,7 +48,7 @@ impl Seal {
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    /// `None` when the value was not sealed here and under this name.
+    /// `None` when the value was not sealed with this key and under this name.
     pub(super) fn open(&self, name: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
@@ -79,14 +61,4 @@ impl Seal {
 
 fn aad(name: &[u8]) -> Aad<Vec<u8>> {
     Aad::from([FORMAT, name].concat())
-}
-
-/// Refuses a file or folder that group or others may read.
-pub(super) fn private(path: &Path) -> Result<(), CacheError> {
-    let shown = path.display().to_string();
-    let metadata = fs::metadata(path).map_err(|source| CacheError::File { path: shown.clone(), source })?;
-    match metadata.permissions().mode() & 0o7777 {
-        mode if mode & 0o077 != 0 => Err(CacheError::Open { path: shown, mode }),
-        _ => Ok(()),
-    }
 }

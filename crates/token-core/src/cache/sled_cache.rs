@@ -1,31 +1,60 @@
 //! Tokens in sled 0.34, sealed. The only user of the `sled` crate.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
-use super::seal::{Seal, private};
-use super::{CacheError, CacheKey, CachedToken, TokenCache};
+use super::keys::{SealKeys, private};
+use super::seal::Seal;
+use super::{CacheError, CacheHealth, CacheKey, CachedToken, Tended, TokenCache};
 use crate::clock::UnixSeconds;
 use crate::secret::AccessToken;
 
-/// How often an opening is tried while another process holds the lock; a daemon that restarts may have to wait for the
-/// one before it.
+/// How often an opening is tried at start while another process holds the lock; a daemon that restarts may have to wait for
+/// the one before it.
 const LOCK_TRIES: u32 = 15;
-const LOCK_WAIT: Duration = Duration::from_millis(200);
-/// How many broken stores are kept for a look.
-const KEPT: usize = 2;
 
-/// Tokens in a sled store, each sealed with AES-256-GCM. Losing the store or its key file loses nothing that the issuer
-/// would not give again.
+/// Where and how.
+#[derive(Debug)]
+pub struct SledSettings {
+    /// The folder of the store; made with mode 0700.
+    pub path: PathBuf,
+    /// The keys that seal it.
+    pub keys: SealKeys,
+    /// How many tokens it holds at most; those that end first go first.
+    pub max_entries: usize,
+}
+
+impl SledSettings {
+    /// A store of at most 10,000 tokens.
+    pub fn new(path: impl Into<PathBuf>, keys: SealKeys) -> Self {
+        Self { path: path.into(), keys, max_entries: 10_000 }
+    }
+}
+
+/// Tokens in a sled store, each sealed with AES-256-GCM. What [`TokenCache::put`] has taken outlives this process, however
+/// it ends; a power cut may lose it (sled's flush is no fsync), and then the issuer is asked again, as when the store or its
+/// keys are lost.
+///
+/// A store that can't be used is no reason to stop: it is set aside when it can't be read, and otherwise left out of use,
+/// with a warning, until [`TokenCache::tend`] finds it well.
 pub struct SledCache {
-    store: sled::Db,
-    seal: Seal,
+    settings: SledSettings,
+    state: RwLock<State>,
+    entries: AtomicUsize,
+    errors: AtomicU64,
+    set_aside: AtomicU64,
+}
+
+enum State {
+    Open(sled::Db),
+    Away(String),
 }
 
 /// What is sealed. The token's text leaves this crate's memory only inside the seal.
@@ -37,216 +66,192 @@ struct Record<'a> {
 }
 
 impl SledCache {
-    /// Opens the store in the folder `path`, making it (mode 0700) if it is not there. `key_file` holds 64 hex digits; it
-    /// is made with a random key (mode 0600) if it is not there. A store that sled can't read is renamed to
-    /// `<path>.corrupt-<n>` and a new one is begun.
+    /// Opens the store, or stands in for it while it can't be opened: see [`TokenCache::health`].
     ///
     /// # Errors
-    /// When the folder or key file can't be used or others may read them, or another process holds the store.
-    pub fn open(path: &Path, key_file: &Path) -> Result<Self, CacheError> {
-        let shown = path.display().to_string();
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|source| CacheError::File { path: shown.clone(), source })?;
-        private(path)?;
-        let seal = Seal::from_key_file(key_file)?;
-        match Self::open_checked(path) {
-            Ok(store) => Ok(Self { store, seal }),
-            Err(CacheError::Store(reason)) => {
-                set_aside(path, &reason)?;
-                fs::DirBuilder::new()
-                    .mode(0o700)
-                    .create(path)
-                    .map_err(|source| CacheError::File { path: shown, source })?;
-                Ok(Self { store: Self::open_checked(path)?, seal })
-            }
-            Err(error) => Err(error),
+    /// When the folder can't be made, or others may read it: an operator has to mend that.
+    pub fn open(settings: SledSettings) -> Result<Self, CacheError> {
+        store::folder(&settings.path)?;
+        private(&settings.path)?;
+        let cache = Self {
+            settings,
+            state: RwLock::new(State::Away(String::new())),
+            entries: AtomicUsize::new(0),
+            errors: AtomicU64::new(0),
+            set_aside: AtomicU64::new(0),
+        };
+        if let Err(error) = cache.begin(LOCK_TRIES) {
+            cache.lost(&error);
+        }
+        Ok(cache)
+    }
+
+    fn begin(&self, lock_tries: u32) -> Result<(), CacheError> {
+        let opened = store::open(&self.settings.path, lock_tries)?;
+        self.entries.store(opened.entries, Ordering::Relaxed);
+        self.set_aside.fetch_add(opened.set_aside.into(), Ordering::Relaxed);
+        self.set(State::Open(opened.store));
+        Ok(())
+    }
+
+    fn set(&self, state: State) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn store(&self) -> Result<sled::Db, CacheError> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(store) => Ok(store.clone()),
+            State::Away(reason) => Err(CacheError::Away(reason.clone())),
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that opens sled")]
-    fn open_checked(path: &Path) -> Result<sled::Db, CacheError> {
-        let config = sled::Config::new().path(path).cache_capacity(16 << 20).flush_every_ms(Some(500));
-        let mut tries = 0;
-        let store = loop {
-            match config.open() {
-                Ok(store) => break store,
-                Err(sled::Error::Io(error)) if error.to_string().contains("lock") => {
-                    tries += 1;
-                    if tries >= LOCK_TRIES {
-                        return Err(CacheError::Locked(path.display().to_string()));
-                    }
-                    std::thread::sleep(LOCK_WAIT);
-                }
-                Err(error) => return Err(failed(&error)),
+    /// Drops the store: after a failed write sled fails for ever, also when there is space again.
+    fn lost(&self, error: &CacheError) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        warn!(store = %self.settings.path.display(), %error, "token cache out of use: tokens are kept in memory only");
+        self.set(State::Away(error.to_string()));
+    }
+
+    /// Runs a call; if sled fails, the store is out of use.
+    fn with<T>(&self, call: impl FnOnce(&sled::Db) -> Result<T, CacheError>) -> Result<T, CacheError> {
+        let store = self.store()?;
+        call(&store).inspect_err(|error| {
+            if let CacheError::Store(_) = error {
+                self.lost(error);
             }
-        };
-        // Damage shows while iterating; the iterator repeats an error for ever, so the first one ends it.
-        for entry in store.iter() {
-            entry.map_err(|error| failed(&error))?;
-        }
-        Ok(store)
-    }
-}
-
-/// Renames a store that can't be read, and keeps the newest few of those.
-fn set_aside(path: &Path, reason: &str) -> Result<(), CacheError> {
-    let name = |n: usize| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".corrupt-{n}"));
-        PathBuf::from(name)
-    };
-    let failed = |source| CacheError::File { path: path.display().to_string(), source };
-    let oldest = name(KEPT);
-    if oldest.exists() {
-        fs::remove_dir_all(&oldest).map_err(failed)?;
-    }
-    for n in (1..KEPT).rev().filter(|n| name(*n).exists()) {
-        fs::rename(name(n), name(n + 1)).map_err(failed)?;
-    }
-    fs::rename(path, name(1)).map_err(failed)?;
-    warn!(store = %path.display(), kept = %name(1).display(), reason, "token cache unreadable: begun anew");
-    Ok(())
-}
-
-fn failed(error: &sled::Error) -> CacheError {
-    CacheError::Store(error.to_string())
-}
-
-impl TokenCache for SledCache {
-    fn get(&self, key: &CacheKey) -> Result<Option<CachedToken>, CacheError> {
-        let name = self.seal.name(&key.bytes());
-        let Some(sealed) = self.store.get(&name).map_err(|error| failed(&error))? else { return Ok(None) };
-        let Some(plain) = self.seal.open(&name, &sealed) else {
-            // Sealed with another key, or damaged: as good as gone.
-            self.store.remove(&name).map_err(|error| failed(&error))?;
-            return Ok(None);
-        };
-        let Ok(record) = serde_json::from_slice::<Record<'_>>(&plain) else { return Ok(None) };
-        let token = AccessToken::new(record.token)?;
-        Ok(Some(CachedToken { token, obtained_at: record.obtained_at, expires_at: record.expires_at }))
+        })
     }
 
-    fn put(&self, key: &CacheKey, token: &CachedToken) -> Result<(), CacheError> {
-        let name = self.seal.name(&key.bytes());
+    fn write(&self, store: &sled::Db, key: &CacheKey, token: &CachedToken) -> Result<(), CacheError> {
+        let seal = self.settings.keys.first();
+        let name = seal.name(&key.bytes());
         let record = Record {
             token: token.token.expose(),
             obtained_at: token.obtained_at,
             expires_at: token.expires_at,
         };
         let plain = Zeroizing::new(serde_json::to_vec(&record).map_err(|_| CacheError::Seal)?);
-        let sealed = self.seal.seal(&name, &plain)?;
-        self.store.insert(name, sealed).map_err(|error| failed(&error))?;
-        // Enough to outlive this process. A power cut may still lose it, and then the issuer is asked again.
-        self.store.flush().map_err(|error| failed(&error))?;
+        let sealed = seal.seal(&name, &plain)?;
+        let before = store.insert(name, sealed).map_err(|error| store::failed(&error))?;
+        if before.is_none() && self.entries.fetch_add(1, Ordering::Relaxed) >= self.settings.max_entries {
+            self.make_room(store)?;
+        }
+        store.flush().map_err(|error| store::failed(&error))?;
         Ok(())
     }
 
-    fn evict(&self, now: UnixSeconds) -> Result<usize, CacheError> {
-        let mut gone = 0;
-        for entry in self.store.iter() {
-            let (name, sealed) = entry.map_err(|error| failed(&error))?;
-            let plain = self.seal.open(&name, &sealed);
-            let ends = plain.as_deref().and_then(|plain| {
-                serde_json::from_slice::<Record<'_>>(plain).ok().map(|record| record.expires_at)
-            });
-            if ends.is_none_or(|ends| ends <= now) {
-                self.store.remove(&name).map_err(|error| failed(&error))?;
-                gone += 1;
+    /// Forgets those that end first, a sixteenth at once, so that a full store is not read for every token.
+    fn make_room(&self, store: &sled::Db) -> Result<usize, CacheError> {
+        let most = self.settings.max_entries;
+        let mut all = Vec::new();
+        for entry in store.iter() {
+            let (name, sealed) = entry.map_err(|error| store::failed(&error))?;
+            if store::is_token(&name) {
+                all.push((self.read(&name, &sealed).map(|token| token.expires_at), name));
             }
         }
-        Ok(gone)
+        all.sort_unstable();
+        let surplus = (all.len() + (most / 16).max(1)).saturating_sub(most.max(1));
+        let gone = all.iter().take(surplus);
+        for (_, name) in gone.clone() {
+            self.remove(store, name)?;
+        }
+        Ok(gone.len())
+    }
+
+    fn remove(&self, store: &sled::Db, name: &[u8]) -> Result<(), CacheError> {
+        if store.remove(name).map_err(|error| store::failed(&error))?.is_some() {
+            let _ = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &[u8], sealed: &[u8]) -> Option<CachedToken> {
+        self.settings.keys.all().find_map(|seal| unsealed(seal, name, sealed))
+    }
+}
+
+/// `None` for what was sealed with another key, or damaged: as good as gone.
+fn unsealed(seal: &Seal, name: &[u8], sealed: &[u8]) -> Option<CachedToken> {
+    let plain = seal.open(name, sealed)?;
+    let record: Record<'_> = serde_json::from_slice(&plain).ok()?;
+    let token = AccessToken::new(record.token).ok()?;
+    Some(CachedToken { token, obtained_at: record.obtained_at, expires_at: record.expires_at })
+}
+
+impl TokenCache for SledCache {
+    fn get(&self, key: &CacheKey) -> Result<Option<CachedToken>, CacheError> {
+        self.with(|store| {
+            let bytes = key.bytes();
+            let find = |seal: &Seal| -> Result<_, CacheError> {
+                let name = seal.name(&bytes);
+                let sealed = store.get(&name).map_err(|error| store::failed(&error))?;
+                Ok((sealed.and_then(|sealed| unsealed(seal, &name, &sealed)), name))
+            };
+            if let (Some(token), _) = find(self.settings.keys.first())? {
+                return Ok(Some(token));
+            }
+            for seal in self.settings.keys.older() {
+                if let (Some(token), name) = find(seal)? {
+                    self.write(store, key, &token)?;
+                    self.remove(store, &name)?;
+                    return Ok(Some(token));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn put(&self, key: &CacheKey, token: &CachedToken) -> Result<(), CacheError> {
+        self.with(|store| self.write(store, key, token))
+    }
+
+    fn tend(&self, now: UnixSeconds) -> Result<Tended, CacheError> {
+        let mut tended = Tended::default();
+        if self.store().is_err() {
+            if let Err(error) = self.begin(1) {
+                debug!(store = %self.settings.path.display(), %error, "token cache still out of use");
+                return Ok(tended);
+            }
+            info!(store = %self.settings.path.display(), "token cache in use again");
+            tended.mended = true;
+        }
+        tended.removed = self.with(|store| {
+            let (mut gone, mut left) = (0, 0);
+            for entry in store.iter() {
+                let (name, sealed) = entry.map_err(|error| store::failed(&error))?;
+                if !store::is_token(&name) {
+                    continue;
+                }
+                if self.read(&name, &sealed).is_none_or(|token| token.expires_at <= now) {
+                    self.remove(store, &name)?;
+                    gone += 1;
+                } else {
+                    left += 1;
+                }
+            }
+            if left > self.settings.max_entries {
+                gone += self.make_room(store)?;
+            }
+            Ok(gone)
+        })?;
+        Ok(tended)
+    }
+
+    fn health(&self) -> CacheHealth {
+        let trouble = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Open(_) => None,
+            State::Away(reason) => Some(reason.clone()),
+        };
+        let entries = if trouble.is_none() { self.entries.load(Ordering::Relaxed) } else { 0 };
+        CacheHealth {
+            entries,
+            errors: self.errors.load(Ordering::Relaxed),
+            set_aside: self.set_aside.load(Ordering::Relaxed),
+            trouble,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-    use crate::scope::ScopeSet;
-
-    fn key(audience: &str) -> CacheKey {
-        CacheKey {
-            issuer: "https://i".into(),
-            client_id: "c".into(),
-            subject: "s".into(),
-            audience: audience.into(),
-            scope: ScopeSet::parse("storage.read:/").unwrap(),
-        }
-    }
-
-    fn token(text: &str) -> CachedToken {
-        let token = AccessToken::new(text).unwrap();
-        CachedToken { token, obtained_at: UnixSeconds(1), expires_at: UnixSeconds(100) }
-    }
-
-    fn open(folder: &Path) -> Result<SledCache, CacheError> {
-        SledCache::open(&folder.join("tokens"), &folder.join("key"))
-    }
-
-    /// Everything below `folder`, as bytes.
-    fn contents(folder: &Path) -> Vec<u8> {
-        let mut all = Vec::new();
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            all.extend(if path.is_dir() { contents(&path) } else { fs::read(&path).unwrap() });
-        }
-        all
-    }
-
-    #[test]
-    fn survives_a_restart_and_shows_nothing_on_disk() {
-        let folder = tempfile::tempdir().unwrap();
-        open(folder.path()).unwrap().put(&key("canary-audience"), &token("canary.token")).unwrap();
-        let cache = open(folder.path()).unwrap();
-        assert_eq!(cache.get(&key("canary-audience")).unwrap(), Some(token("canary.token")));
-        assert_eq!(cache.get(&key("other")).unwrap(), None);
-        drop(cache);
-        let disk = contents(folder.path());
-        assert!(!disk.windows(6).any(|window| window == b"canary"));
-    }
-
-    #[test]
-    fn another_key_file_finds_nothing_and_breaks_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        open(folder.path()).unwrap().put(&key("a"), &token("t")).unwrap();
-        fs::remove_file(folder.path().join("key")).unwrap();
-        let cache = open(folder.path()).unwrap();
-        assert_eq!(cache.get(&key("a")).unwrap(), None);
-        cache.put(&key("a"), &token("t")).unwrap();
-        assert_eq!(cache.evict(UnixSeconds(50)).unwrap(), 1, "the value of the lost key goes");
-        assert_eq!(cache.evict(UnixSeconds(100)).unwrap(), 1, "the expired one goes");
-    }
-
-    #[test]
-    fn a_second_opener_is_told_and_a_wide_open_folder_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let held = open(folder.path()).unwrap();
-        assert!(matches!(open(folder.path()), Err(CacheError::Locked(_))));
-        drop(held);
-        let path = folder.path().join("tokens");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(matches!(open(folder.path()), Err(CacheError::Open { mode: 0o755, .. })));
-    }
-
-    #[test]
-    fn a_damaged_store_is_set_aside() {
-        let folder = tempfile::tempdir().unwrap();
-        open(folder.path()).unwrap().put(&key("a"), &token("t")).unwrap();
-        let path = folder.path().join("tokens");
-        for entry in fs::read_dir(&path).unwrap() {
-            let file = entry.unwrap().path();
-            if file.is_file() {
-                let mut bytes = fs::read(&file).unwrap();
-                bytes.iter_mut().for_each(|b| *b ^= 0x5a);
-                fs::write(&file, bytes).unwrap();
-            }
-        }
-        let cache = open(folder.path()).unwrap();
-        assert_eq!(cache.get(&key("a")).unwrap(), None);
-        assert!(folder.path().join("tokens.corrupt-1").exists());
-    }
-}
+mod tests;

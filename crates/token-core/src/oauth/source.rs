@@ -11,7 +11,7 @@ use crate::keeper::{BearerFuture, BearerSource, Freshness, TokenKeeper, TokenWis
 pub struct ClientCredentials {
     client: Arc<OAuthClient>,
     keeper: Arc<TokenKeeper>,
-    request: TokenRequest,
+    request: Arc<TokenRequest>,
     min_life: Duration,
 }
 
@@ -23,7 +23,7 @@ impl ClientCredentials {
         request: TokenRequest,
         min_life: Duration,
     ) -> Self {
-        Self { client, keeper, request, min_life }
+        Self { client, keeper, request: Arc::new(request), min_life }
     }
 }
 
@@ -38,9 +38,12 @@ impl BearerSource for ClientCredentials {
                 scope: self.request.scope.clone(),
             };
             let wish = TokenWish { key, min_life: self.min_life, freshness };
-            let (client, request) = (Arc::clone(&self.client), self.request.clone());
-            let held = self.keeper.get(wish, async move || client.client_credentials(&request).await).await?;
-            let CachedToken { token, .. } = held;
+            let (client, request) = (Arc::clone(&self.client), Arc::clone(&self.request));
+            let fetch = move || {
+                let (client, request) = (Arc::clone(&client), Arc::clone(&request));
+                async move { client.client_credentials(&request).await }
+            };
+            let CachedToken { token, .. } = self.keeper.get(wish, fetch).await?;
             Ok(token)
         })
     }

@@ -54,8 +54,12 @@ impl Tokens {
             scope: request.scope.clone(),
         };
         let wish = TokenWish { key, min_life: self.min_life, freshness: Freshness::Kept };
-        let got = self.keeper.get(wish, || async { client.exchange(token, request).await }).await;
-        match got {
+        let (client, token, asked) = (Arc::clone(client), token.clone(), request.clone());
+        let fetch = move || {
+            let (client, token, asked) = (Arc::clone(&client), token.clone(), asked.clone());
+            async move { client.exchange(&token, &asked).await }
+        };
+        match self.keeper.get(wish, fetch).await {
             Ok(kept) => Token::Got(EndpointToken {
                 token: kept.token,
                 expires_at: kept.expires_at,

@@ -25,13 +25,16 @@ pub fn load<T: DeserializeOwned>(path: &Path, prefix: &str) -> Result<T, Failure
         .map_err(|error| Failure::Configuration(format!("configuration file {shown}: {}", explain(&error))))
 }
 
+/// Keys that are not set by default; what stands in their comments are examples.
+const NO_DEFAULT: [&str; 4] = ["ca_file", "private_key_file", "key_id", "key_credential"];
+
 /// An annotated configuration file with every commented default taken in, for the test that it means the same as the file itself:
 /// then each comment is a key, and shows its default. A comment is a default when it is `# key = value` and not among `examples`;
-/// a CA file has none.
+/// some keys have none.
 pub fn with_defaults_taken_in(annotated: &str, examples: &[&str]) -> String {
     let is_default = |line: &&str| {
         let Some((key, _)) = line.split_once(" = ") else { return false };
-        key != "ca_file"
+        !NO_DEFAULT.contains(&key)
             && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             && !examples.contains(line)
     };

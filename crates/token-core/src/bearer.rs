@@ -6,14 +6,14 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use crate::hash::random_hex;
+use crate::private_file::Draft;
 use crate::secret::{AccessToken, SecretError};
 
 /// Longest token file, in bytes.
@@ -134,20 +134,7 @@ impl Places {
     pub fn store(&self, token: &AccessToken) -> Result<PathBuf, BearerError> {
         let path = self.file_to_write();
         let failed = |source| BearerError::Unreadable { path: path.display().to_string(), source };
-        let mut draft = path.clone().into_os_string();
-        draft.push(format!(".{}", random_hex()));
-        let draft = PathBuf::from(draft);
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            file.write_all(token.expose().as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            std::fs::rename(&draft, &path)
-        };
-        write().map_err(|error| {
-            let _ = std::fs::remove_file(&draft);
-            failed(error)
-        })?;
+        Draft::beside(&path).and_then(|draft| draft.finish(token.expose())).map_err(failed)?;
         Ok(path)
     }
 }

@@ -12,8 +12,8 @@ pub enum IssuerError {
     /// Not a URL with a host.
     #[error("the issuer is not a URL with a host")]
     NotAUrl,
-    /// Not https, and not http on a loopback address either.
-    #[error("the issuer is not https (plain http is taken on loopback addresses only)")]
+    /// Not https.
+    #[error("the issuer is not https (plain http has to be allowed, and on a loopback address)")]
     NotHttps,
     /// Has a query, a fragment or a user name.
     #[error(
@@ -31,9 +31,21 @@ impl Issuer {
     /// Takes an issuer's name.
     ///
     /// # Errors
-    /// When it is no https URL (RFC 8414 section 2); plain http passes for loopback addresses, where tests live.
+    /// When it is no https URL (RFC 8414 section 2).
     pub fn new(text: impl Into<String>) -> Result<Self, IssuerError> {
-        let text = text.into();
+        Self::checked(text.into(), false)
+    }
+
+    /// As [`Self::new`], and takes plain http on a loopback address too. Secrets and tokens then pass in the clear on this
+    /// machine: for issuers behind a proxy on the same host, and for trying things out.
+    ///
+    /// # Errors
+    /// When it is no https URL, and no http URL of a loopback address.
+    pub fn on_loopback(text: impl Into<String>) -> Result<Self, IssuerError> {
+        Self::checked(text.into(), true)
+    }
+
+    fn checked(text: String, plain_http: bool) -> Result<Self, IssuerError> {
         let url = Url::parse(&text).map_err(|_| IssuerError::NotAUrl)?;
         if !url.has_host() {
             return Err(IssuerError::NotAUrl);
@@ -41,10 +53,17 @@ impl Issuer {
         if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
             return Err(IssuerError::Extras);
         }
-        if !secure(&url) {
+        if !(url.scheme() == "https" || (plain_http && plain_loopback(&url))) {
             return Err(IssuerError::NotHttps);
         }
         Ok(Self(text))
+    }
+
+    /// Whether a secret may be sent to this address that the issuer named: https, or, for an issuer that is plain http on a
+    /// loopback address itself, that.
+    pub(crate) fn trusts(&self, url: &Url) -> bool {
+        let plain = || Url::parse(&self.0).is_ok_and(|own| plain_loopback(&own));
+        url.scheme() == "https" || (plain_loopback(url) && plain())
     }
 
     /// The exact string.
@@ -68,15 +87,14 @@ impl Issuer {
     }
 }
 
-/// Whether a secret may be sent there: https, or http to a loopback address.
-pub(crate) fn secure(url: &Url) -> bool {
+fn plain_loopback(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     };
-    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+    url.scheme() == "http" && loopback
 }
 
 impl TryFrom<String> for Issuer {
@@ -104,16 +122,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_https_or_loopback() {
-        for good in
-            ["https://iam.example/", "https://iam.example", "http://127.0.0.1:8080/", "http://[::1]:1/x"]
-        {
-            assert!(Issuer::new(good).is_ok(), "{good}");
+    fn plain_http_is_for_loopback_and_only_when_allowed() {
+        let secure = ["https://iam.example/", "https://iam.example"];
+        let plain = ["http://127.0.0.1:8080/", "http://[::1]:1/x", "http://localhost:1"];
+        let never =
+            ["iam.example", "http://iam.example", "https://iam.example/?a", "https://u@iam.example", ""];
+        for text in secure {
+            assert!(Issuer::new(text).is_ok() && Issuer::on_loopback(text).is_ok(), "{text}");
         }
-        for bad in
-            ["iam.example", "http://iam.example", "https://iam.example/?a", "https://u@iam.example", ""]
-        {
-            assert!(Issuer::new(bad).is_err(), "{bad}");
+        for text in plain {
+            assert!(Issuer::new(text).is_err() && Issuer::on_loopback(text).is_ok(), "{text}");
         }
+        for text in never {
+            assert!(Issuer::new(text).is_err() && Issuer::on_loopback(text).is_err(), "{text}");
+        }
+        let url = Url::parse("http://127.0.0.1:1/token").unwrap();
+        assert!(
+            !Issuer::new(secure[0]).unwrap().trusts(&url)
+                && Issuer::on_loopback(plain[0]).unwrap().trusts(&url)
+        );
     }
 }

@@ -25,6 +25,7 @@ mod metadata;
 mod oauth;
 mod path;
 mod permit;
+mod private_file;
 mod profile;
 pub mod retry;
 mod scope;
@@ -32,7 +33,10 @@ mod secret;
 mod verify;
 
 pub use bearer::{BearerError, Found, Places};
-pub use cache::{CacheError, CacheKey, CachedToken, MemoryCache, SledCache, TokenCache};
+pub use cache::{
+    CacheError, CacheHealth, CacheKey, CachedToken, MemoryCache, SealKeys, SledCache, SledSettings, Tended,
+    TokenCache,
+};
 pub use claims::{ANY_AUDIENCE, Claims, ClaimsError};
 pub use clock::{Clock, ManualClock, SystemClock, UnixSeconds};
 pub use error::{OAuthCode, TokenError};
@@ -50,7 +54,7 @@ pub use path::{PathError, StoragePath};
 pub use permit::{Action, Denied};
 pub use profile::Profile;
 pub use scope::{Compute, Operation, Scope, ScopeError, ScopeSet};
-pub use secret::{AccessToken, ClientSecret, Fingerprint, RefreshToken, SecretError};
+pub use secret::{AccessToken, ClientSecret, Fingerprint, RefreshToken, RefreshTokenFile, SecretError};
 pub use verify::{KeySet, Policy, VerifyError, check, verify};
 
 #[cfg(doctest)]

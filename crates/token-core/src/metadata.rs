@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::error::TokenError;
 use crate::http;
-use crate::issuer::{Issuer, secure};
+use crate::issuer::Issuer;
 
 const CALL: &str = "discovery";
 const LIMIT: usize = 256 * 1024;
@@ -84,7 +84,11 @@ fn check(issuer: &Issuer, metadata: IssuerMetadata) -> Result<IssuerMetadata, To
         });
     }
     let device = metadata.device_authorization_endpoint.as_ref();
-    if ![Some(&metadata.token_endpoint), Some(&metadata.jwks_uri), device].into_iter().flatten().all(secure) {
+    if ![Some(&metadata.token_endpoint), Some(&metadata.jwks_uri), device]
+        .into_iter()
+        .flatten()
+        .all(|url| issuer.trusts(url))
+    {
         return Err(bad(issuer, "its metadata names an endpoint that is not https"));
     }
     Ok(metadata)

@@ -1,11 +1,13 @@
 //! Secrets as types: no `Display`, no `Serialize`, `Debug` redacted, wiped on drop.
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use crate::hash::sha1_16;
+use crate::private_file::Draft;
 
 /// Longest token we take, in bytes. XRootD 5.5.3 drops connections at 40 kB; the profile asks for small ones.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -25,14 +27,17 @@ pub enum SecretError {
     /// A refresh token or device code with characters that RFC 6749 appendix A does not allow, or none.
     #[error("the refresh token or device code is empty or not printable ASCII (RFC 6749 appendix A.17)")]
     NotPrintable,
-    /// The file with the secret can't be read.
-    #[error("cannot read the secret file {path}: {source}")]
+    /// The file with the secret can't be read, or not be written.
+    #[error("the secret file {path}: {source}")]
     Unreadable {
         /// The file.
         path: String,
         /// What the system said.
         source: std::io::Error,
     },
+    /// Others may read the file with the refresh token.
+    #[error("the secret file {0}: others may read it; set its mode to 0600")]
+    Open(String),
     /// The file with the secret holds nothing.
     #[error("the secret file {0} is empty")]
     Empty(String),
@@ -145,9 +150,67 @@ impl RefreshToken {
         printable_ascii(text.into()).map(Self)
     }
 
+    /// Reads a token from a file that nobody else may read; white space around it does not count.
+    ///
+    /// # Errors
+    /// When the file can't be read, others may read it, or it holds no refresh token.
+    pub fn from_file(path: &Path) -> Result<Self, SecretError> {
+        let shown = || path.display().to_string();
+        let failed = |source| SecretError::Unreadable { path: shown(), source };
+        let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(SecretError::Open(shown()));
+        }
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+        Self::new(text.trim())
+    }
+
     /// The token itself, for the token request and a sealed store. Nothing else may be done with it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+/// A file of mode 0600 that holds a refresh token and nothing else, made ready before the call whose answer may end the token in
+/// it: a rotated token that can't be written down is lost.
+///
+/// ```no_run
+/// # async fn example(client: token_core::OAuthClient, request: token_core::TokenRequest) -> Result<(), Box<dyn std::error::Error>> {
+/// use token_core::{RefreshToken, RefreshTokenFile};
+///
+/// let path = std::path::Path::new("/home/user/.config/storage.refresh");
+/// let token = RefreshToken::from_file(path)?;
+/// let file = RefreshTokenFile::ready(path)?;
+/// let answer = client.refresh(&token, &request).await?;
+/// if let Some(rotated) = &answer.refresh {
+///     file.keep(rotated)?; // before anything else
+/// }
+/// println!("it ends at {}", answer.grant?.expires_at.0);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct RefreshTokenFile(Draft, String);
+
+impl RefreshTokenFile {
+    /// Makes sure that the file can be written, and changes nothing yet.
+    ///
+    /// # Errors
+    /// When its folder does not let us.
+    pub fn ready(path: &Path) -> Result<Self, SecretError> {
+        let shown = path.display().to_string();
+        match Draft::beside(path) {
+            Ok(draft) => Ok(Self(draft, shown)),
+            Err(source) => Err(SecretError::Unreadable { path: shown, source }),
+        }
+    }
+
+    /// Puts the token there, in place of the old one in one step.
+    ///
+    /// # Errors
+    /// When the disk is full or fails.
+    pub fn keep(self, token: &RefreshToken) -> Result<(), SecretError> {
+        let Self(draft, path) = self;
+        draft.finish(token.expose()).map_err(|source| SecretError::Unreadable { path, source })
     }
 }
 
@@ -198,6 +261,21 @@ mod tests {
         let (refresh, device) = (RefreshToken::new("canary").unwrap(), DeviceCode::new("canary").unwrap());
         let shown = format!("{token:?} {secret:?} {refresh:?} {device:?} {:?}", token.fingerprint());
         assert!(!shown.contains("canary"));
+    }
+
+    #[test]
+    fn a_refresh_token_file_is_private_and_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("refresh");
+        let file = RefreshTokenFile::ready(&path).unwrap();
+        assert!(!path.exists());
+        file.keep(&RefreshToken::new("one").unwrap()).unwrap();
+        assert_eq!(RefreshToken::from_file(&path).unwrap().expose(), "one");
+        drop(RefreshTokenFile::ready(&path).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(RefreshToken::from_file(&path), Err(SecretError::Open(_))));
+        assert!(RefreshTokenFile::ready(&folder.path().join("none/refresh")).is_err());
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::scope::ScopeSet;
 use crate::secret::{AccessToken, RefreshToken};
 
 /// What kind of access token an issuer gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// A JWT of the WLCG profile: issuer, audience, scope and life are those of its claims.
     #[default]

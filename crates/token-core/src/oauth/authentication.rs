@@ -23,6 +23,9 @@ pub enum ClientAuthentication {
     Post(ClientSecret),
     /// A JWT signed with the client's own key (RFC 7523 section 2.2): no secret leaves this host.
     PrivateKeyJwt(AssertionKey),
+    /// Not at all: a public client (RFC 6749 section 2.1) sends its id only. Issuers let such clients use device codes and
+    /// refresh tokens, which then have to rotate.
+    Public,
 }
 
 /// By HTTP Basic.
@@ -44,7 +47,7 @@ impl ClientAuthentication {
     pub(super) fn secret(&self) -> Option<&str> {
         match self {
             Self::Basic(secret) | Self::Post(secret) => Some(secret.expose()),
-            Self::PrivateKeyJwt(_) => None,
+            Self::PrivateKeyJwt(_) | Self::Public => None,
         }
     }
 
@@ -61,6 +64,7 @@ impl ClientAuthentication {
                 basic: None,
                 form: vec![("client_id", plain(client_id)), ("client_secret", plain(secret.expose()))],
             },
+            Self::Public => Proof { basic: None, form: vec![("client_id", plain(client_id))] },
             Self::PrivateKeyJwt(key) => {
                 let assertion = key.sign(&json!({
                     "iss": client_id, "sub": client_id, "aud": token_endpoint, "jti": random_hex(),

@@ -12,7 +12,6 @@ use super::{OAuthClient, Refreshed, TokenRequest};
 use crate::clock::UnixSeconds;
 use crate::error::{OAuthCode, TokenError};
 use crate::http;
-use crate::issuer::secure;
 use crate::retry::{Classify as _, Disposition};
 use crate::secret::DeviceCode;
 
@@ -74,7 +73,7 @@ impl OAuthClient {
                 serde_json::from_slice(body).map_err(|_| bad("it is no device authorization"))?;
             let device_code = DeviceCode::new(std::mem::take(&mut body.device_code))
                 .map_err(|_| bad("its device_code is no device code"))?;
-            let address = |text: &str| Url::parse(text).ok().filter(secure);
+            let address = |text: &str| Url::parse(text).ok().filter(|url| self.settings.issuer.trusts(url));
             let user_code = http::printable(&body.user_code);
             if user_code.is_empty() || user_code != body.user_code {
                 return Err(bad("its user_code can't be shown"));

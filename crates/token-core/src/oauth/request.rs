@@ -1,5 +1,7 @@
 //! What is asked for, and in which words.
 
+use serde::Deserialize;
+
 use crate::scope::{Scope, ScopeSet};
 
 /// The scope by which a refresh token is asked for (OpenID Connect Core section 11). It is no right of the access token,
@@ -16,7 +18,8 @@ pub struct TokenRequest {
 }
 
 /// By which parameter an issuer is asked for an audience.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AudienceParameter {
     /// `audience` (RFC 8693 section 2.1, and INDIGO IAM for every grant): one parameter, as INDIGO IAM reads it.
     #[default]

@@ -1,40 +1,21 @@
 //! The commands that get a token.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
-use token_core::http::HttpSettings;
-use token_core::{
-    ClientSecret, Clock, Found, Grant, Issuer, OAuthClient, OAuthSettings, ScopeSet, SystemClock,
-    TokenRequest,
-};
-use tokio_util::sync::CancellationToken;
+use token_core::{Clock, Found, Grant, Places, RefreshToken, RefreshTokenFile, SystemClock};
 
+use super::client::Client;
 use super::{Failure, Which};
 
-/// Who asks whom for what.
+/// Arguments of `get`.
 #[derive(Args)]
 pub(super) struct Get {
-    /// The issuer, exactly as in `iss`: a slash at the end counts.
-    #[arg(long)]
-    issuer: String,
-    /// The client's id there.
-    #[arg(long)]
-    client_id: String,
-    /// A file that holds the client's secret and nothing else.
-    #[arg(long, value_name = "FILE")]
-    client_secret_file: PathBuf,
-    /// The resource that shall take the token.
-    #[arg(long)]
-    audience: String,
-    /// The scopes, separated by spaces.
-    #[arg(long)]
-    scope: String,
-    /// A PEM file of certificate authorities to trust instead of the system's.
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    client: Client,
+    #[command(flatten)]
+    way: Way,
 }
 
 /// Arguments of `exchange`.
@@ -43,44 +24,77 @@ pub(super) struct Exchange {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
-    get: Get,
+    client: Client,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// Arguments of `refresh`.
+#[derive(Args)]
+pub(super) struct Refresh {
+    /// The file that holds the refresh token and nothing else, of mode 0600. If the issuer rotates it, the new one is put there.
+    #[arg(long, value_name = "FILE")]
+    refresh_token_file: PathBuf,
+    #[command(flatten)]
+    client: Client,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// Where the token goes.
+#[derive(Args)]
+pub(super) struct Way {
+    /// Put the token where tools find it (WLCG Bearer Token Discovery: bt_u<euid>) instead of printing it.
+    #[arg(long)]
+    store: bool,
 }
 
 /// `get`.
 pub(super) async fn get(arguments: &Get, as_json: bool) -> Result<String, Failure> {
-    let (client, request) = arguments.client()?;
-    print(client.client_credentials(&request).await.map_err(Failure::refused)?, as_json)
+    let (client, request) = arguments.client.client()?;
+    let grant = client.client_credentials(&request).await.map_err(Failure::refused)?;
+    deliver(&grant, arguments.way.store, as_json)
 }
 
 /// `exchange`.
 pub(super) async fn exchange(arguments: &Exchange, as_json: bool) -> Result<String, Failure> {
     let Found { token, .. } = arguments.which.token()?;
-    let (client, request) = arguments.get.client()?;
-    print(client.exchange(&token, &request).await.map_err(Failure::refused)?, as_json)
+    let (client, request) = arguments.client.client()?;
+    let grant = client.exchange(&token, &request).await.map_err(Failure::refused)?;
+    deliver(&grant, arguments.way.store, as_json)
 }
 
-impl Get {
-    fn client(&self) -> Result<(OAuthClient, TokenRequest), Failure> {
-        let issuer =
-            Issuer::new(self.issuer.clone()).map_err(|error| Failure::usage(format!("--issuer: {error}")))?;
-        let client_secret = ClientSecret::from_file(&self.client_secret_file).map_err(Failure::usage)?;
-        let http = HttpSettings { ca_file: self.ca_file.clone(), ..HttpSettings::default() };
-        let settings =
-            OAuthSettings { http, ..OAuthSettings::new(issuer, self.client_id.clone(), client_secret) };
-        let client = OAuthClient::new(settings, Arc::new(SystemClock), CancellationToken::new())
-            .map_err(Failure::usage)?;
-        let scope =
-            ScopeSet::parse(&self.scope).map_err(|error| Failure::usage(format!("--scope: {error}")))?;
-        Ok((client, TokenRequest { audience: self.audience.clone(), scope }))
+/// `refresh`.
+pub(super) async fn refresh(arguments: &Refresh, as_json: bool) -> Result<String, Failure> {
+    let path = &arguments.refresh_token_file;
+    let (client, request) = arguments.client.client()?;
+    let token = RefreshToken::from_file(path).map_err(Failure::usage)?;
+    let file = RefreshTokenFile::ready(path).map_err(Failure::usage)?;
+    let answer = client.refresh(&token, &request).await.map_err(Failure::refused)?;
+    if let Some(rotated) = &answer.refresh {
+        file.keep(rotated).map_err(|error| {
+            Failure::refused(format!("the new refresh token is lost, and the old one may be ended: {error}"))
+        })?;
     }
+    deliver(&answer.grant.map_err(Failure::refused)?, arguments.way.store, as_json)
 }
 
-fn print(grant: Grant, as_json: bool) -> Result<String, Failure> {
+/// Prints the token, or puts it where tools find it and says where that is.
+pub(super) fn deliver(grant: &Grant, store: bool, as_json: bool) -> Result<String, Failure> {
+    let expires_in = SystemClock.now().until(grant.expires_at).as_secs();
+    if store {
+        let place = Places::from_environment().store(&grant.token).map_err(Failure::usage)?;
+        let (place, fingerprint) = (place.display().to_string(), grant.token.fingerprint());
+        return Ok(match as_json {
+            true => {
+                let fingerprint = fingerprint.as_str();
+                format!("{}\n", json!({"place": place, "fingerprint": fingerprint, "expires_in": expires_in}))
+            }
+            false => format!("{place}\nfingerprint {fingerprint}, ends in {expires_in} s\n"),
+        });
+    }
     Ok(match as_json {
-        true => {
-            let expires_in = SystemClock.now().until(grant.expires_at).as_secs();
-            format!("{}\n", json!({"access_token": grant.token.expose(), "expires_in": expires_in}))
-        }
+        true => format!("{}\n", json!({"access_token": grant.token.expose(), "expires_in": expires_in})),
         false => format!("{}\n", grant.token.expose()),
     })
 }

@@ -1,9 +1,11 @@
 //! `wlcg-token`: looks at WLCG tokens, and gets them.
 //!
-//! Data goes to standard output, everything else to standard error. A token is printed by `get` and `exchange` only, which exist to
-//! print it; it is never taken as an argument, where other users could see it. Exit codes: 0 yes or done; 1 no (not valid, not
+//! Data goes to standard output, everything else to standard error. A token is printed by `get`, `exchange`, `refresh` and
+//! `device --print` only, which exist to print it; it is never taken as an argument, where other users could see it. Exit codes: 0 yes or done; 1 no (not valid, not
 //! allowed) or not to be had now; 2 wrong usage, or a token or file that can't be read.
 
+mod client;
+mod device;
 mod get;
 mod look;
 
@@ -39,6 +41,10 @@ enum Command {
     Get(get::Get),
     /// Exchange a token for one of less power (RFC 8693) and print it.
     Exchange(get::Exchange),
+    /// Get a token by a refresh token, which is replaced in its file if the issuer rotates it, and print it.
+    Refresh(get::Refresh),
+    /// Have a person approve a token in a browser (RFC 8628), and put it where tools find it.
+    Device(device::Device),
 }
 
 /// Which token: the one that is discovered, or one from a file.
@@ -99,6 +105,8 @@ async fn main() -> ExitCode {
         Command::Can(can) => look::can(&can, arguments.json),
         Command::Get(get) => get::get(&get, arguments.json).await,
         Command::Exchange(exchange) => get::exchange(&exchange, arguments.json).await,
+        Command::Refresh(refresh) => get::refresh(&refresh, arguments.json).await,
+        Command::Device(device) => device::device(&device, arguments.json).await,
     };
     let (line, code) = match done {
         Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {

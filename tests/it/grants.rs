@@ -16,6 +16,8 @@ use token_core::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[path = "grants/canary.rs"]
+mod canary;
 #[path = "grants/command.rs"]
 mod command;
 #[path = "grants/device.rs"]

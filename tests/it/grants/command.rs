@@ -67,7 +67,7 @@ async fn a_person_approves_and_the_token_lies_where_tools_find_it() {
     assert_eq!(Path::new(place).parent().unwrap(), rig.folder.path());
     assert_eq!((mode(place.as_ref()), mode(&refresh)), (0o600, 0o600));
     let stored = AccessToken::new(std::fs::read_to_string(place).unwrap().trim()).unwrap();
-    assert_eq!(scope(&stored), "storage.read:/data offline_access");
+    assert_eq!(scope(&stored), "storage.read:/data");
     assert!(data.contains(stored.fingerprint().as_str()) && !data.contains(stored.expose()));
 
     // And later, without the person.

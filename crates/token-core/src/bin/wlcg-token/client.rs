@@ -70,6 +70,7 @@ impl Client {
             false => Issuer::new(self.issuer.as_str()),
         };
         let issuer = issuer.map_err(|error| Failure::usage(format!("--issuer: {error}")))?;
+        let authentication = self.authentication()?;
         let scope =
             ScopeSet::parse(&self.scope).map_err(|error| Failure::usage(format!("--scope: {error}")))?;
         let settings = OAuthSettings {
@@ -81,7 +82,7 @@ impl Client {
                 Parameter::None => AudienceParameter::None,
             },
             answer: if self.opaque { Answer::Opaque } else { Answer::WlcgJwt },
-            ..OAuthSettings::new(issuer, self.client_id.clone(), self.authentication()?)
+            ..OAuthSettings::new(issuer, self.client_id.clone(), authentication)
         };
         let client = OAuthClient::new(settings, Arc::new(SystemClock), CancellationToken::new())
             .map_err(Failure::usage)?;

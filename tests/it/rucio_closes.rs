@@ -10,16 +10,12 @@ use testbed::grid::{Grid, GridSettings};
 use testbed::job::{Trouble, run_to_end};
 use tokio::process::Command;
 
+#[path = "interop/needed.rs"]
+mod needed;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rucios_poller_and_finisher_bring_every_rule_to_ok() {
-    let Some(programs) = std::env::var_os("RUCIO_BIN").map(PathBuf::from) else {
-        assert!(
-            std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-            "RUCIO_BIN is not set: ./tests/run sets it"
-        );
-        eprintln!("NOT RUN: RUCIO_BIN is not set; ./tests/run installs Rucio and sets it");
-        return;
-    };
+    let Some(programs) = needed::needed("RUCIO_BIN", "Rucio") else { return };
     let folder = tempfile::Builder::new().prefix("rucio").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let grid = Grid::start(GridSettings::new(folder.path().join("grid"))).await.unwrap();
     assert!(run_to_end(&grid, Trouble::default()).await.unwrap().is_whole());

@@ -20,6 +20,23 @@ use crate::secret::{AccessToken, SecretError};
 const LIMIT: u64 = 64 * 1024;
 
 /// Where to look: the environment and the user, as values.
+///
+/// ```
+/// use token_core::{AccessToken, Places};
+///
+/// let folder = tempfile::tempdir()?;
+/// let places = Places {
+///     token: None,
+///     file: None,
+///     runtime_dir: Some(folder.path().to_owned()),
+///     tmp: "/nonexistent".into(),
+///     ..Places::from_environment()
+/// };
+/// assert!(places.discover().is_err());
+/// let stored = places.store(&AccessToken::new("a.b.c")?)?;
+/// assert_eq!(places.discover()?.place, stored.display().to_string());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Places {
     /// `BEARER_TOKEN`.

@@ -35,6 +35,19 @@ pub enum ClaimsError {
 }
 
 /// What a token says. Claims outside the profile are left unread, as section 4.3.3 wants.
+///
+/// ```
+/// use token_core::{AccessToken, Claims};
+/// # use base64::Engine as _;
+/// # let part = |json: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
+/// # let text = format!("{}.{}.c2ln", part(r#"{"alg":"ES256"}"#), part(
+/// #     r#"{"iss":"https://iam.example/","sub":"alice","aud":"https://se.example","exp":4600,"wlcg.ver":"1.0","scope":"storage.read:/data"}"#));
+///
+/// let claims = Claims::peek(&AccessToken::new(text)?)?; // looks only: nothing is checked
+/// assert_eq!((claims.iss.as_str(), claims.aud.as_slice()), ("https://iam.example/", ["https://se.example".to_owned()].as_slice()));
+/// assert_eq!(claims.scopes()?.to_string(), "storage.read:/data");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claims {
     /// Issuer, compared as an exact string.

@@ -23,6 +23,15 @@ impl UnixSeconds {
 }
 
 /// Where the current time comes from. Nothing in this crate reads the system's clock elsewhere.
+///
+/// ```
+/// use std::time::Duration;
+/// use token_core::{Clock, ManualClock, UnixSeconds};
+///
+/// let clock = ManualClock::new(UnixSeconds(1_000));
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now().until(UnixSeconds(2_000)), Duration::from_secs(940));
+/// ```
 pub trait Clock: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> UnixSeconds;

@@ -73,7 +73,8 @@ impl OAuthCode {
             Self::AccessDenied => "a policy of the issuer or the user forbids it",
             Self::AuthorizationPending | Self::SlowDown => "the user has not approved yet",
             Self::ExpiredToken => "nobody approved in time: ask for a new code",
-            Self::InvalidRequest | Self::Other => "see the issuer's log",
+            Self::InvalidRequest => "see the issuer's log, and whether the client may use this grant",
+            Self::Other => "see the issuer's log",
         }
     }
 }
@@ -234,6 +235,8 @@ impl TokenError {
                 OAuthCode::InvalidClient
                     | OAuthCode::UnauthorizedClient
                     | OAuthCode::UnsupportedGrantType
+                    // oidc-provider says so to a client that may not use the grant.
+                    | OAuthCode::InvalidRequest
                     | OAuthCode::AuthorizationPending
                     | OAuthCode::SlowDown
                     | OAuthCode::Other

@@ -49,6 +49,22 @@ impl Default for GuardSettings {
 }
 
 /// The guard of one issuer.
+///
+/// ```
+/// use std::sync::Arc;
+/// use token_core::{Guard, GuardSettings, Issuer, OAuthSettings, ClientSecret};
+///
+/// let issuer = Issuer::new("https://iam.example/")?;
+/// // Two clients, and together no more than ten calls a second.
+/// let guard = Arc::new(Guard::new(GuardSettings { calls_per_s: 10, ..GuardSettings::default() }));
+/// let client = |id: &str| OAuthSettings {
+///     guard: Arc::clone(&guard),
+///     ..OAuthSettings::new(issuer.clone(), id, ClientSecret::new("..."))
+/// };
+/// let (_submitter, _exchanger) = (client("submitter"), client("exchanger"));
+/// assert_eq!(guard.open_for(), None, "calls are sent");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Guard {
     limits: Limits,

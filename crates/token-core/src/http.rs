@@ -8,6 +8,17 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, ClientBuilder, Response, redirect};
 
 /// How to reach one party.
+///
+/// ```
+/// use std::time::Duration;
+/// use token_core::http::{HttpSettings, SetupError, client};
+///
+/// let settings = HttpSettings { timeout: Duration::from_secs(60), ..HttpSettings::default() };
+/// client(&settings)?;
+/// let untrusted = HttpSettings { ca_file: Some("/no/such/ca.pem".into()), ..settings };
+/// assert!(matches!(client(&untrusted), Err(SetupError::Unreadable { .. })), "never the system's instead");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// A PEM file of certificate authorities, or a directory of such files as grid sites have it (`*.pem`, `*.crt`, and

@@ -23,6 +23,15 @@ pub enum IssuerError {
 }
 
 /// An issuer, as the exact string of its `iss` claim. A slash at the end matters: the profile compares bytes.
+///
+/// ```
+/// use token_core::Issuer;
+///
+/// assert_ne!(Issuer::new("https://iam.example/")?, Issuer::new("https://iam.example")?);
+/// assert!(Issuer::new("http://127.0.0.1:8080/").is_err());
+/// assert!(Issuer::on_loopback("http://127.0.0.1:8080/").is_ok());
+/// # Ok::<(), token_core::IssuerError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Issuer(String);

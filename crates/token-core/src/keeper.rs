@@ -81,6 +81,34 @@ const TEND_EVERY: Duration = Duration::from_secs(30);
 
 /// Keeps tokens: memory in front, a cache behind, one fetch in flight for each key, and the next token got ahead of the end of
 /// the one in use. Clones are the same keeper.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use token_core::{
+///     AccessToken, CacheKey, Freshness, Grant, ManualClock, ScopeSet, TokenKeeper, TokenWish, UnixSeconds,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let keeper = TokenKeeper::new(None, Arc::new(ManualClock::new(UnixSeconds(1_000))));
+/// let key = CacheKey {
+///     issuer: "https://iam.example/".into(),
+///     client_id: "conveyor".into(),
+///     subject: "conveyor".into(),
+///     audience: "fts.example".into(),
+///     scope: ScopeSet::parse("fts")?,
+/// };
+/// let wish = TokenWish { key, min_life: Duration::from_secs(600), freshness: Freshness::Kept };
+/// // Here: what OAuthClient::client_credentials does.
+/// let fetch = || async {
+///     Ok(Grant { token: AccessToken::new("a.b.c").expect("a token"), expires_at: UnixSeconds(4_600) })
+/// };
+/// let (first, second) = (keeper.get(wish.clone(), fetch), keeper.get(wish, fetch));
+/// let (first, second) = tokio::join!(first, second);
+/// assert_eq!(first?, second?);
+/// assert_eq!(keeper.counts().fetched, 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct TokenKeeper(Arc<Keeper>);
 

@@ -9,6 +9,8 @@
 //! `Display` and with a redacted `Debug` ([`AccessToken`], [`RefreshToken`], [`ClientSecret`], [`AssertionKey`]); and an
 //! error says whether it is worth trying again ([`retry::Disposition`]).
 
+#![forbid(unsafe_code)]
+
 mod bearer;
 mod cache;
 mod claims;

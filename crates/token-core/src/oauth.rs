@@ -102,6 +102,25 @@ pub struct Refreshed {
 }
 
 /// A client at one issuer: discovery, authentication, time-outs, retries, and the issuer's [`Guard`].
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use token_core::{ClientSecret, Issuer, OAuthClient, OAuthSettings, ScopeSet, SystemClock, TokenRequest};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let secret = ClientSecret::from_file("/etc/token-conveyor/client.secret".as_ref())?;
+/// let settings = OAuthSettings::new(Issuer::new("https://iam.example/")?, "exchanger", secret);
+/// let client = OAuthClient::new(settings, Arc::new(SystemClock), Default::default())?;
+/// let wide = TokenRequest { audience: "fts.example".into(), scope: ScopeSet::parse("fts storage.read:/")? };
+/// let submitted = client.client_credentials(&wide).await?;
+/// let narrow = TokenRequest {
+///     audience: "https://se.example".into(),
+///     scope: ScopeSet::parse("storage.read:/data/run1")?,
+/// };
+/// let for_one_storage = client.exchange(&submitted.token, &narrow).await?;
+/// println!("token {} ends at {}", for_one_storage.token.fingerprint(), for_one_storage.expires_at.0);
+/// # Ok(()) }
+/// ```
 pub struct OAuthClient {
     settings: OAuthSettings,
     http: Client,

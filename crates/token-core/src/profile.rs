@@ -5,6 +5,15 @@ use std::time::Duration;
 
 /// A version of the text that a resource implements. What a token says in `wlcg.ver` is another thing: issuers go on writing
 /// "1.0" until all readers know newer ones.
+///
+/// ```
+/// use token_core::{Action, Profile, ScopeSet, StoragePath};
+///
+/// let (held, file) = (ScopeSet::parse("storage.poll:/data")?, StoragePath::parse("/data/f")?);
+/// assert!(held.permit(Action::Poll(&file), Profile::V1_3).is_ok());
+/// assert_eq!(Profile::parse("1.2"), Some(Profile::V1_2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
     /// 1.0, 25 September 2019: only `wlcg.ver` 1.0; 60 s of grace after `exp`; tokens of more than six hours refused; staging

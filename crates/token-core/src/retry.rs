@@ -33,6 +33,16 @@ pub trait Classify {
 }
 
 /// How often and how long to try.
+///
+/// ```
+/// use std::time::Duration;
+/// use token_core::retry::{RetryPolicy, Waits};
+///
+/// let policy = RetryPolicy { initial: Duration::from_secs(1), max: Duration::from_secs(8), ..RetryPolicy::default() };
+/// let mut waits = Waits::new(&policy);
+/// assert!(waits.pause() <= Duration::from_secs(1), "anything from nothing to the whole interval");
+/// assert!((0..9).all(|_| waits.pause() <= policy.max));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
     /// The first wait, before jitter.

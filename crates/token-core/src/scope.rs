@@ -141,6 +141,17 @@ impl fmt::Display for Scope {
 }
 
 /// A set of scopes; its text is sorted, so that equal sets are equal cache keys.
+///
+/// ```
+/// use token_core::ScopeSet;
+///
+/// let held = ScopeSet::parse("storage.modify:/out storage.read:/data compute.read")?;
+/// let wanted = ScopeSet::parse("storage.create:/out/run1 storage.read:/database")?;
+/// // `modify` covers `create`, and an element of a path is taken whole.
+/// assert_eq!(wanted.beyond(&held).to_string(), "storage.read:/database");
+/// assert!(ScopeSet::parse("storage.read").is_err(), "a storage scope needs a path");
+/// # Ok::<(), token_core::ScopeError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeSet(BTreeSet<Scope>);
 

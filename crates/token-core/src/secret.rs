@@ -44,6 +44,15 @@ pub enum SecretError {
 }
 
 /// An access token.
+///
+/// ```
+/// use token_core::AccessToken;
+///
+/// let token = AccessToken::new("header.claims.signature")?;
+/// assert_eq!(format!("{token:?}"), format!("AccessToken({})", token.fingerprint()));
+/// assert!(AccessToken::new("two words").is_err());
+/// # Ok::<(), token_core::SecretError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken(Zeroizing<String>);
 

@@ -44,6 +44,33 @@ impl SledSettings {
 ///
 /// A store that can't be used is no reason to stop: it is set aside when it can't be read, and otherwise left out of use,
 /// with a warning, until [`TokenCache::tend`] finds it well.
+///
+/// ```
+/// use token_core::{AccessToken, CacheKey, CachedToken, ScopeSet, SealKeys, SledCache, SledSettings, TokenCache, UnixSeconds};
+///
+/// let folder = tempfile::tempdir()?;
+/// let open = || -> Result<SledCache, token_core::CacheError> {
+///     SledCache::open(SledSettings::new(folder.path().join("tokens"), SealKeys::from_file(&folder.path().join("key"))?))
+/// };
+/// let key = CacheKey {
+///     issuer: "https://iam.example/".into(),
+///     client_id: "conveyor".into(),
+///     subject: "conveyor".into(),
+///     audience: "fts.example".into(),
+///     scope: ScopeSet::parse("fts")?,
+/// };
+/// let token = CachedToken {
+///     token: AccessToken::new("a.b.c")?,
+///     obtained_at: UnixSeconds(1_000),
+///     expires_at: UnixSeconds(4_600),
+/// };
+/// open()?.put(&key, &token)?;
+/// let after_a_restart = open()?;
+/// assert_eq!(after_a_restart.get(&key)?, Some(token));
+/// after_a_restart.tend(UnixSeconds(5_000))?;
+/// assert_eq!(after_a_restart.get(&key)?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SledCache {
     settings: SledSettings,
     state: RwLock<State>,

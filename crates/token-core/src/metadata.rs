@@ -25,6 +25,18 @@ pub struct IssuerMetadata {
     pub device_authorization_endpoint: Option<Url>,
 }
 
+impl IssuerMetadata {
+    /// Reads a metadata document (OpenID Connect Discovery section 4.2, RFC 8414 section 3.2) that was fetched from `issuer`.
+    ///
+    /// # Errors
+    /// When it can't be read, is of an issuer of another name, or names an endpoint without TLS.
+    pub fn parse(document: &[u8], issuer: &Issuer) -> Result<Self, TokenError> {
+        let metadata = serde_json::from_slice(document)
+            .map_err(|_| bad(issuer, "the metadata document can't be read"))?;
+        check(issuer, metadata)
+    }
+}
+
 /// Fetches an issuer's metadata: OpenID Connect Discovery first, then RFC 8414 for an issuer that has no such document.
 ///
 /// # Errors
@@ -32,7 +44,7 @@ pub struct IssuerMetadata {
 pub async fn discover(client: &Client, issuer: &Issuer) -> Result<IssuerMetadata, TokenError> {
     let openid = format!("{}/.well-known/openid-configuration", issuer.without_slash());
     if let Some(metadata) = fetch(client, issuer, &openid).await? {
-        return check(issuer, metadata);
+        return Ok(metadata);
     }
     // RFC 8414 section 3.1: the well-known part stands between host and path.
     let rfc8414 = Url::parse(issuer.without_slash()).ok().and_then(|url| {
@@ -40,10 +52,9 @@ pub async fn discover(client: &Client, issuer: &Issuer) -> Result<IssuerMetadata
         url.join(&format!("/.well-known/oauth-authorization-server{path}")).ok()
     });
     match rfc8414 {
-        Some(url) => match fetch(client, issuer, url.as_str()).await? {
-            Some(metadata) => check(issuer, metadata),
-            None => Err(bad(issuer, "it has neither an OpenID nor an OAuth metadata document")),
-        },
+        Some(url) => fetch(client, issuer, url.as_str())
+            .await?
+            .ok_or_else(|| bad(issuer, "it has neither an OpenID nor an OAuth metadata document")),
         None => Err(bad(issuer, "its name makes no metadata URL")),
     }
 }
@@ -72,7 +83,7 @@ async fn fetch(client: &Client, issuer: &Issuer, url: &str) -> Result<Option<Iss
     }
     let body = http::body(response, LIMIT).await.map_err(broken)?;
     let body = body.ok_or_else(|| bad(issuer, "the metadata document is too long"))?;
-    serde_json::from_slice(&body).map(Some).map_err(|_| bad(issuer, "the metadata document can't be read"))
+    IssuerMetadata::parse(&body, issuer).map(Some)
 }
 
 fn check(issuer: &Issuer, metadata: IssuerMetadata) -> Result<IssuerMetadata, TokenError> {

@@ -88,7 +88,7 @@ impl StoragePath {
     /// When an element is `.` or `..`, or can't stand in a scope.
     pub fn from_url_path(text: &str) -> Result<Self, PathError> {
         let plain = |raw: &str| match element(raw) {
-            Err(PathError::BadEscape) => element(&raw.replace('%', "%25")),
+            Err(PathError::BadEscape) => element(&raw.replace('%', "%25").replace(' ', "%20")),
             // What a URL holds raw, a scope holds escaped.
             Err(PathError::Forbidden) if raw.contains(' ') => element(&raw.replace(' ', "%20")),
             other => other,
@@ -224,8 +224,12 @@ mod tests {
 
     #[test]
     fn urls_are_read_as_they_come() {
-        for (url, scope) in [("//rucio/a%20b", "/rucio/a%20b"), ("/a b", "/a%20b"), ("/100%/x", "/100%25/x")]
-        {
+        for (url, scope) in [
+            ("//rucio/a%20b", "/rucio/a%20b"),
+            ("/a b", "/a%20b"),
+            ("/100%/x", "/100%25/x"),
+            ("/100% b", "/100%25%20b"),
+        ] {
             assert_eq!(StoragePath::from_url_path(url).unwrap().to_string(), scope);
         }
         for bad in ["/a/../b", "/a/./b", "/%2e%2e/b", "/a%2fb"] {

@@ -12,8 +12,9 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::error::TokenError;
 use crate::http;
 use crate::issuer::Issuer;
+use crate::key_set::KeySet;
 use crate::metadata::discover;
-use crate::verify::{KeySet, Policy, VerifyError, verify};
+use crate::verify::{Policy, VerifyError, verify};
 
 /// Keys are asked for again after the server's `max-age`, but not earlier and not later than this (profile: key-cache
 /// refresh).

@@ -22,6 +22,7 @@ pub mod http;
 mod issuer;
 mod jwt;
 mod keeper;
+mod key_set;
 mod keys;
 mod metadata;
 mod oauth;
@@ -46,6 +47,7 @@ pub use guard::{Guard, GuardSettings};
 pub use hash::{hex, random_hex};
 pub use issuer::{Issuer, IssuerError};
 pub use keeper::{BearerFuture, BearerSource, Freshness, KeeperCounts, TokenKeeper, TokenWish};
+pub use key_set::KeySet;
 pub use keys::{IssuerKeys, KeysError};
 pub use metadata::{IssuerMetadata, discover};
 pub use oauth::{
@@ -57,7 +59,7 @@ pub use permit::{Action, Denied};
 pub use profile::Profile;
 pub use scope::{Compute, Operation, Scope, ScopeError, ScopeSet};
 pub use secret::{AccessToken, ClientSecret, Fingerprint, RefreshToken, RefreshTokenFile, SecretError};
-pub use verify::{KeySet, Policy, VerifyError, check, verify};
+pub use verify::{Policy, VerifyError, check, verify};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

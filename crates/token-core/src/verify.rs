@@ -2,45 +2,16 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::Algorithm;
 
 use crate::claims::{ANY_AUDIENCE, Claims, ClaimsError};
 use crate::clock::UnixSeconds;
 use crate::jwt::{Object, take_apart};
+use crate::key_set::KeySet;
 use crate::profile::Profile;
 
 /// Longest token looked at, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
-
-/// The public keys of one issuer.
-#[derive(Clone, Debug)]
-pub struct KeySet(JwkSet);
-
-impl KeySet {
-    /// Reads a JWKS document (RFC 7517 section 5).
-    ///
-    /// # Errors
-    /// When it is not one.
-    pub fn parse(json: &[u8]) -> Result<Self, VerifyError> {
-        serde_json::from_slice(json).map(Self).map_err(|_| VerifyError::Keys)
-    }
-
-    fn key(&self, kid: &str, algorithm: Algorithm) -> Option<&Jwk> {
-        self.0.keys.iter().find(|key| key.common.key_id.as_deref() == Some(kid) && fits(key, algorithm))
-    }
-}
-
-/// The key's own type decides, never the token's header alone.
-fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
-    let usable = matches!(key.common.public_key_use, None | Some(PublicKeyUse::Signature));
-    let kind = match (&key.algorithm, algorithm) {
-        (AlgorithmParameters::RSA(_), Algorithm::RS256) => true,
-        (AlgorithmParameters::EllipticCurve(ec), Algorithm::ES256) => ec.curve == EllipticCurve::P256,
-        _ => false,
-    };
-    usable && kind
-}
 
 /// What a token must be for one resource.
 #[derive(Clone, Debug)]
@@ -61,6 +32,8 @@ pub struct Policy {
     /// Whether a token without `sub`, `iat` or `jti` passes. The profile obliges the issuer to send them, and leaves open what
     /// a resource does without them.
     pub lenient: bool,
+    /// Whether EdDSA signatures (RFC 8037, Ed25519) pass too. The profile knows RS256 and ES256 only (section 4.2.1).
+    pub eddsa: bool,
 }
 
 impl Policy {
@@ -74,6 +47,7 @@ impl Policy {
             skew_s: 0,
             max_life_s: None,
             lenient: false,
+            eddsa: false,
         }
     }
 }
@@ -88,8 +62,10 @@ pub enum VerifyError {
     /// Too long.
     #[error("the token is over {MAX_TOKEN} bytes long")]
     TooLong,
-    /// `alg` is neither RS256 nor ES256.
-    #[error("the signature algorithm is neither RS256 nor ES256 (profile section 4.2.1)")]
+    /// `alg` is none that this resource takes.
+    #[error(
+        "the signature algorithm is neither RS256 nor ES256, nor another that is allowed here (profile section 4.2.1)"
+    )]
     Algorithm,
     /// A `crit` header: an extension we do not know.
     #[error("the header has a `crit` extension (RFC 7515 section 4.1.11)")]
@@ -139,14 +115,17 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: UnixSeconds) -> 
         return Err(VerifyError::TooLong);
     }
     let parts = take_apart(token).ok_or(ClaimsError::Unreadable)?;
-    let (algorithm, kid) = header(&parts.header)?;
-    let key = keys.key(kid, algorithm).ok_or(VerifyError::UnknownKey)?;
-    let key = DecodingKey::from_jwk(key).map_err(|_| VerifyError::Keys)?;
+    let (algorithm, kid) = header(&parts.header, policy)?;
     // Only the signature is left to the library: its own checks of claims accept a missing `iss` or `aud`, and read a clock
     // of their own.
-    match jsonwebtoken::crypto::verify(parts.signature, parts.signed.as_bytes(), &key, algorithm) {
-        Ok(true) => (),
-        _ => return Err(VerifyError::Signature),
+    let signs = |key| {
+        jsonwebtoken::crypto::verify(parts.signature, parts.signed.as_bytes(), key, algorithm)
+            .is_ok_and(|fits| fits)
+    };
+    let mut keys = keys.keys(kid, algorithm).peekable();
+    keys.peek().ok_or(VerifyError::UnknownKey)?;
+    if !keys.any(signs) {
+        return Err(VerifyError::Signature);
     }
     let claims = Claims::from_object(&parts.claims)?;
     check(&claims, policy, now)?;
@@ -154,11 +133,13 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy, now: UnixSeconds) -> 
 }
 
 /// The algorithm and the key's id. `jwk`, `jku` and `x5u` are not looked at: a token does not say whose key it is signed with.
-fn header(header: &Object) -> Result<(Algorithm, &str), VerifyError> {
+fn header<'a>(header: &'a Object, policy: &Policy) -> Result<(Algorithm, &'a str), VerifyError> {
     let text = |name| header.get(name).map(|value| value.as_str().unwrap_or_default());
     let algorithm = match text("alg") {
         Some("RS256") => Algorithm::RS256,
         Some("ES256") => Algorithm::ES256,
+        // RFC 9864 gives it a second name.
+        Some("EdDSA" | "Ed25519") if policy.eddsa => Algorithm::EdDSA,
         _ => return Err(VerifyError::Algorithm),
     };
     if header.contains_key("crit") {
@@ -219,82 +200,4 @@ pub fn check(claims: &Claims, policy: &Policy, now: UnixSeconds) -> Result<(), V
 }
 
 #[cfg(test)]
-mod tests {
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-    use jsonwebtoken::{EncodingKey, Header};
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::scope::ScopeError;
-
-    const NOW: UnixSeconds = UnixSeconds(1_000_000);
-
-    fn key() -> EncodingKey {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref())
-    }
-
-    fn keys(key: &EncodingKey) -> KeySet {
-        let mut jwk = Jwk::from_encoding_key(key, Algorithm::ES256).unwrap();
-        jwk.common.key_id = Some("k".into());
-        KeySet(JwkSet { keys: vec![jwk] })
-    }
-
-    fn policy() -> Policy {
-        Policy { skew_s: 60, ..Policy::new("https://i", vec!["a".into()]) }
-    }
-
-    fn outcome(change: impl Fn(&mut Value, &mut Header)) -> Result<Claims, VerifyError> {
-        let key = key();
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some("k".into());
-        let mut claims = json!({"iss": "https://i", "aud": "a", "exp": NOW.0 + 10, "nbf": NOW.0 - 10, "iat": NOW.0,
-            "wlcg.ver": "1.0", "sub": "s", "jti": "j", "scope": "storage.read:/"});
-        change(&mut claims, &mut header);
-        let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
-        verify(&token, &keys(&key), &policy(), NOW)
-    }
-
-    #[test]
-    fn a_sound_token_passes_and_each_rule_is_named() {
-        assert!(outcome(|_, _| ()).is_ok());
-        let bad = |change: fn(&mut Value, &mut Header)| outcome(change).unwrap_err();
-        assert_eq!(bad(|c, _| c["iss"] = json!("https://i/")), VerifyError::Issuer);
-        assert_eq!(bad(|c, _| c["aud"] = json!(["b", ANY_AUDIENCE])), VerifyError::Audience);
-        assert_eq!(
-            bad(|c, _| {
-                c.as_object_mut().unwrap().remove("aud");
-            }),
-            VerifyError::Claims(ClaimsError::Missing("aud"))
-        );
-        assert_eq!(bad(|c, _| c["exp"] = json!(NOW.0)), VerifyError::Expired);
-        assert_eq!(bad(|c, _| c["nbf"] = json!(NOW.0 + 61)), VerifyError::NotYet);
-        assert_eq!(bad(|c, _| c["wlcg.ver"] = json!("2.0")), VerifyError::Version);
-        assert!(outcome(|c, _| c["wlcg.ver"] = json!("1.7")).is_ok());
-        assert_eq!(
-            bad(|c, _| c["scope"] = json!("storage.read")),
-            VerifyError::Claims(ClaimsError::Scope(ScopeError::NoPath("storage.read")))
-        );
-        assert_eq!(bad(|_, h| h.kid = Some("other".into())), VerifyError::UnknownKey);
-        assert_eq!(bad(|_, h| h.kid = None), VerifyError::NoKeyId);
-        assert_eq!(bad(|_, h| h.typ = Some("JWE".into())), VerifyError::Type);
-        assert_eq!(bad(|_, h| h.crit = Some(vec!["x".into()])), VerifyError::Critical);
-    }
-
-    #[test]
-    fn another_key_of_the_same_id_does_not_pass() {
-        let (signer, published) = (key(), key());
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some("k".into());
-        let token = jsonwebtoken::encode(&header, &json!({"iss": "https://i", "exp": 1}), &signer).unwrap();
-        assert_eq!(verify(&token, &keys(&published), &policy(), NOW).unwrap_err(), VerifyError::Signature);
-        header.alg = Algorithm::HS256;
-        let mac = EncodingKey::from_secret(b"k");
-        let token = jsonwebtoken::encode(&header, &json!({"iss": "https://i", "exp": 1}), &mac).unwrap();
-        assert_eq!(verify(&token, &keys(&published), &policy(), NOW).unwrap_err(), VerifyError::Algorithm);
-        assert_eq!(
-            verify("x", &keys(&published), &policy(), NOW).unwrap_err(),
-            VerifyError::Claims(ClaimsError::Unreadable)
-        );
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! Signing keys, and tokens signed with them: the issuer's, and those that tests forge.
 
 use anyhow::{Context as _, Result};
-use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
@@ -46,15 +47,21 @@ impl SigningKey {
 
     /// The private half in PEM (PKCS#8), as a client keeps it in a file.
     pub fn pem(&self) -> String {
-        let text = STANDARD.encode(&self.pkcs8);
-        let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
-        for (at, digit) in text.chars().enumerate() {
-            if at > 0 && at % 64 == 0 {
-                pem.push('\n');
-            }
-            pem.push(digit);
-        }
-        pem + "\n-----END PRIVATE KEY-----\n"
+        pem("PRIVATE KEY", &self.pkcs8)
+    }
+
+    /// The public half in PEM (SubjectPublicKeyInfo), as anyone can get it.
+    ///
+    /// # Errors
+    /// When the key can't be read.
+    pub fn public_pem(&self) -> Result<String> {
+        let der: PublicKeyX509Der<'_> = match self.algorithm {
+            Algorithm::RS256 => RsaKeyPair::from_pkcs8(&self.pkcs8)?.public_key().as_der()?,
+            _ => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.pkcs8)?
+                .public_key()
+                .as_der()?,
+        };
+        Ok(pem("PUBLIC KEY", der.as_ref()))
     }
 
     /// The public half.
@@ -77,6 +84,45 @@ impl SigningKey {
         header.kid = Some(self.kid.clone());
         Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
     }
+
+    /// Puts `claims` under a header of the caller's making, which may lie. By its `alg`: `none` has no signature, and `HS256`
+    /// takes the public half (PEM) for the secret, which is how a verifier is fooled that goes by the header (RFC 8725
+    /// section 2.1). Everything else is signed by this key as this key signs.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn sign_under(&self, header: &Value, claims: &Value) -> Result<String> {
+        let part = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let message = format!("{}.{}", part(header), part(claims));
+        let signature = match header["alg"].as_str().unwrap_or_default() {
+            "none" => String::new(),
+            "HS256" => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, self.public_pem()?.as_bytes());
+                URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes()))
+            }
+            _ => jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm)?,
+        };
+        Ok(format!("{message}.{signature}"))
+    }
+}
+
+/// The token with another first character in its signature, so that no verifier may take it.
+pub fn tampered(token: &str) -> String {
+    let (message, signature) = token.rsplit_once('.').unwrap_or((token, ""));
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{message}.{first}{}", signature.get(1..).unwrap_or_default())
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for (at, digit) in text.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(digit);
+    }
+    pem + &format!("\n-----END {label}-----\n")
 }
 
 /// A JWKS of these keys.
@@ -131,6 +177,21 @@ mod tests {
         for key in &keys {
             let token = key.sign(&claims).unwrap();
             assert!(verify(&token, &set, &policy, UnixSeconds(1)).is_ok(), "{}", key.kid);
+            assert!(verify(&tampered(&token), &set, &policy, UnixSeconds(1)).is_err(), "{}", key.kid);
+            for (alg, passes) in [("none", false), ("HS256", false), (token_alg(key), true)] {
+                let forged = key.sign_under(&json!({"alg": alg, "kid": key.kid}), &claims).unwrap();
+                assert_eq!(
+                    verify(&forged, &set, &policy, UnixSeconds(1)).is_ok(),
+                    passes,
+                    "{} {alg}",
+                    key.kid
+                );
+            }
+            assert!(key.public_pem().unwrap().starts_with("-----BEGIN PUBLIC KEY-----\nM"));
         }
+    }
+
+    fn token_alg(key: &SigningKey) -> &'static str {
+        if key.algorithm == Algorithm::RS256 { "RS256" } else { "ES256" }
     }
 }

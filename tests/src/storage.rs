@@ -45,6 +45,8 @@ pub struct StorageConfig {
     pub restricted_paths: Vec<String>,
     /// Names beside its own URL under which it is an audience.
     pub extra_audiences: Vec<String>,
+    /// Whether its own `roots` URL is an audience, as the recorded servers had it.
+    pub roots_audience: bool,
     /// Whether the any-audience of the profile passes.
     pub any_audience: bool,
 }
@@ -57,6 +59,7 @@ impl StorageConfig {
             base_path: "/vo".to_owned(),
             restricted_paths: Vec::new(),
             extra_audiences: Vec::new(),
+            roots_audience: false,
             any_audience: false,
         }
     }
@@ -149,6 +152,9 @@ impl Storage {
         let server = Server::start(webdav::router(storage.clone()), pki.server(), 0, stop).await?;
         let mut audiences = config.extra_audiences;
         audiences.push(server.url());
+        if config.roots_audience {
+            audiences.push(format!("roots://{}", server.address()));
+        }
         let policy = Policy {
             any_audience: config.any_audience,
             lenient: true,
@@ -186,6 +192,11 @@ impl Storage {
         let mut tree = self.tree();
         tree.make_directories(path.split_last().map_or(&[], |(_, parent)| parent));
         tree.put(&path, content);
+    }
+
+    /// Makes a directory, with those above it.
+    pub fn add_directory(&self, path: &str) {
+        self.tree().make_directories(&request::elements(path));
     }
 
     /// The content of a file.

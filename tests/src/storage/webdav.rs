@@ -44,7 +44,17 @@ impl Call {
         any_of: &[Operation],
         answer: impl FnOnce() -> Response,
     ) -> Result<(), Box<Refused>> {
-        let why = match (&self.rights, &self.below) {
+        self.needs_below(self.below.as_deref(), any_of, answer)
+    }
+
+    /// The same for another path, given below the base path.
+    fn needs_below(
+        &self,
+        below: Option<&[String]>,
+        any_of: &[Operation],
+        answer: impl FnOnce() -> Response,
+    ) -> Result<(), Box<Refused>> {
+        let why = match (&self.rights, below) {
             (Err(why), _) => why.clone(),
             (Ok(_), None) => "the path is outside the base path".to_owned(),
             (Ok(rights), Some(below)) if rights.allow(any_of, below) => return Ok(()),
@@ -57,6 +67,12 @@ impl Call {
     }
 }
 
+/// The path of a URL, as it stands there.
+fn url_path(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    rest.find('/').map(|at| &rest[at..])
+}
+
 pub(super) fn router(storage: Storage) -> Router {
     Router::new().fallback(serve).with_state(storage)
 }
@@ -67,7 +83,7 @@ async fn serve(State(storage): State<Storage>, request: Request) -> Response {
     if method == Method::OPTIONS {
         let response =
             reply::with(reply::answer(StatusCode::OK, Body::empty()), HeaderName::from_static("dav"), "1");
-        return reply::with(response, ALLOW, "HEAD,GET,PUT,PROPFIND,DELETE,OPTIONS,MKCOL,COPY");
+        return reply::with(response, ALLOW, "HEAD,GET,PUT,PROPFIND,DELETE,OPTIONS,MKCOL,MOVE,COPY");
     }
     let path = match RequestPath::read(parts.uri.path()) {
         Ok(path) => path,
@@ -87,6 +103,7 @@ async fn serve(State(storage): State<Storage>, request: Request) -> Response {
         "MKCOL" => storage.mkcol(&call),
         "PROPFIND" => storage.propfind(&call),
         "COPY" => copy::copy(&storage, &call),
+        "MOVE" => storage.rename(&call),
         // A POST for a macaroon gets this (observed).
         _ => return reply::answer(StatusCode::NOT_IMPLEMENTED, "Request not supported yet."),
     };
@@ -184,13 +201,14 @@ impl Storage {
         if let Err(refused) = call.needs(&[right], || reply::denied(method, "create", &path.shown)) {
             return Some(Err(refused));
         }
+        // The server opens with "make path": directories that are missing are made (read in its sources).
+        let parent = path.elements.split_last().map_or(&[][..], |(_, parent)| parent);
         let why = if old == Some(Node::Directory) {
             "is a directory"
-        } else if self.tree().has_parent(&path.elements) {
+        } else if self.tree().make_directories(parent) {
             return None;
         } else {
-            // Not recorded: RFC 4918 section 9.7.1.
-            "no such file or directory"
+            "not a directory"
         };
         Some(Ok(reply::unable(method, StatusCode::CONFLICT, "create", &path.shown, why)))
     }
@@ -222,6 +240,35 @@ impl Storage {
         } else {
             Ok(reply::unable(method, StatusCode::CONFLICT, "mkdir", path, "not a directory"))
         }
+    }
+
+    /// MOVE: modify on the old path, a right to write on the new one. A data server does not look at the host of the
+    /// destination. What is in the way of a rename that is allowed was not recorded: RFC 4918 section 9.9.4.
+    fn rename(&self, call: &Call) -> Outcome {
+        let (method, path) = (&call.method, &call.path);
+        call.needs(&[Operation::Modify], || reply::denied(method, "renaming", &path.shown))?;
+        let to = call.headers.get("destination").and_then(|to| to.to_str().ok()).and_then(url_path);
+        let Some(to) = to.and_then(|to| RequestPath::read(to).ok()) else {
+            return Ok(reply::answer(StatusCode::NOT_IMPLEMENTED, "Cannot parse destination url."));
+        };
+        let below = to.elements.strip_prefix(self.0.base.as_slice()).map(<[String]>::to_vec);
+        call.needs_below(below.as_deref(), &[Operation::Create], || {
+            reply::denied(method, "renaming to", &to.shown)
+        })?;
+        let Some(node) = self.node(call) else { return Ok(reply::missing(method, "rename", &path.shown)) };
+        let mut tree = self.tree();
+        let why = match (node, tree.get(&to.elements), tree.has_parent(&to.elements)) {
+            (_, Some(_), _) => "file exists",
+            (_, None, false) => "no such file or directory",
+            // Directories are moved by nobody here.
+            (Node::Directory, ..) => "is a directory",
+            (Node::File(content), None, true) => {
+                tree.remove(&path.elements);
+                tree.put(&to.elements, content);
+                return Ok(reply::done(StatusCode::CREATED));
+            }
+        };
+        Ok(reply::unable(method, StatusCode::CONFLICT, "rename", &path.shown, why))
     }
 
     /// Of the path itself: `Depth: 0` is all that FTS asks for.

@@ -95,10 +95,11 @@ impl Comparison {
     }
 }
 
-/// A body without the times of Perf Markers.
+/// A body without the times of Perf Markers and of files.
 fn timeless(body: &str) -> String {
-    let line = |line: &str| match line.strip_prefix("Timestamp: ") {
-        Some(_) => "Timestamp: (then)".to_owned(),
+    let timed = ["Timestamp: ", "<lp1:getlastmodified>"];
+    let line = |line: &str| match timed.iter().find(|start| line.starts_with(**start)) {
+        Some(start) => format!("{start}(then)"),
         None => line.to_owned(),
     };
     body.split('\n').map(line).collect::<Vec<_>>().join("\n")

@@ -93,7 +93,11 @@ impl Response {
 
     /// How many bytes of content it tells of.
     pub(crate) fn length(&self) -> Option<usize> {
-        self.bytes().or_else(|| self.header("content-length")?.parse().ok())
+        let told = || self.body.split("getcontentlength>").nth(1)?.split('<').next()?.parse().ok();
+        match self.status {
+            207 => told(),
+            _ => self.bytes().or_else(|| self.header("content-length")?.parse().ok()),
+        }
     }
 
     /// The length of a body that was not kept.

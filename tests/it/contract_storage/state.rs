@@ -94,6 +94,7 @@ impl Reader {
                 response.length().map(pattern)
             }
             200 | 206 => Some(response.body.clone().into_bytes()),
+            207 if !response.body.contains("collection/>") => response.length().map(pattern),
             _ => None,
         };
         match (content, response.status) {

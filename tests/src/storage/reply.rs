@@ -6,6 +6,9 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
+use time::OffsetDateTime;
+use time::macros::format_description;
+use token_core::UnixSeconds;
 
 use super::tree::Node;
 
@@ -74,20 +77,32 @@ pub(super) fn done(status: StatusCode) -> Response {
     answer(status, Bytes::from_static(b":-)"))
 }
 
-/// A multistatus of one path (RFC 4918 section 13). The recordings show its status only; the form is XRootD's.
-pub(super) fn multistatus(path: &str, node: &Node) -> Response {
+/// A multistatus of one path (RFC 4918 section 13), in the form that XRootD's sources have: a directory, which has the `x`
+/// right, is said to be one twice. Nothing here has a time of its own: it was changed just now.
+pub(super) fn multistatus(path: &str, node: &Node, now: UnixSeconds) -> Response {
     let escaped = path.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let (length, kind, collection) = match node {
-        Node::File(content) => (content.len(), "", 0),
-        Node::Directory => (4096, "<lp1:resourcetype><D:collection/></lp1:resourcetype>\n", 1),
+    let (length, kind) = match node {
+        Node::File(content) => {
+            (content.len(), "<lp1:iscollection>0</lp1:iscollection>\n<lp1:executable>F</lp1:executable>\n")
+        }
+        Node::Directory => (
+            4096,
+            "<lp1:resourcetype><D:collection/></lp1:resourcetype>\n<lp1:iscollection>1</lp1:iscollection>\n\
+             <lp1:executable>T</lp1:executable>\n<lp1:iscollection>1</lp1:iscollection>\n",
+        ),
     };
+    let format = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let changed = OffsetDateTime::from_unix_timestamp(now.0).ok().and_then(|at| at.format(format).ok());
+    let changed = changed.unwrap_or_default();
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
          <D:multistatus xmlns:D=\"DAV:\" xmlns:ns1=\"http://apache.org/dav/props/\" xmlns:ns0=\"DAV:\">\n\
          <D:response xmlns:lp1=\"DAV:\" xmlns:lp2=\"http://apache.org/dav/props/\" xmlns:lp3=\"LCGDM:\">\n\
          <D:href>{escaped}</D:href>\n<D:propstat>\n<D:prop>\n\
-         <lp1:getcontentlength>{length}</lp1:getcontentlength>\n{kind}\
-         <lp1:iscollection>{collection}</lp1:iscollection>\n\
+         <lp1:getcontentlength>{length}</lp1:getcontentlength>\n\
+         <lp1:getlastmodified>{changed}</lp1:getlastmodified>\n{kind}\
          </D:prop>\n<D:status>HTTP/1.1 200 OK</D:status>\n</D:propstat>\n</D:response>\n</D:multistatus>\n"
     );
     with(answer(StatusCode::MULTI_STATUS, body), CONTENT_TYPE, "text/xml; charset=\"utf-8\"")

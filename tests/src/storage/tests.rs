@@ -243,7 +243,7 @@ async fn writing_needs_what_5_5_3_asks_for() {
     assert_eq!(rig.ask("PUT", "/vo/data/f", &create).await, no("create", "/vo/data/f"));
     assert_eq!(rig.ask("PUT", "/vo/data/f", &modify).await, (200, smile.clone()));
     assert_eq!(rig.a.read_file("/vo/data/f").unwrap(), "hello");
-    assert_eq!(rig.ask("PUT", "/vo/data/new/f", &modify).await.0, 200, "its directory is made");
+    assert_eq!(rig.ask("PUT", "/vo/data/made/f", &modify).await.0, 200, "its directory is made");
 
     let deeper = with("storage.create:/data/new/dir storage.read:/data/new");
     assert_eq!(rig.ask("PROPFIND", "/vo/data/new", &deeper).await.0, 404);
@@ -261,6 +261,16 @@ async fn writing_needs_what_5_5_3_asks_for() {
     assert_eq!(rig.ask("DELETE", "/vo/data/f", &modify).await, no("locate", "/vo/data/f"));
     assert_eq!(rig.ask("DELETE", "/vo/data/f", &read).await.0, 403);
     assert_eq!(rig.ask("DELETE", "/vo/data/f", &both).await, (200, smile));
+    let to = format!("{}/vo/data/made/g", rig.a.url());
+    let rename = async |from: &str, token: &str| {
+        let headers = [("Authorization", token), ("Destination", to.as_str())];
+        let response = rig.send("MOVE", &format!("{}{from}", rig.a.url()), &headers, "").await;
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    assert_eq!(rename("/vo/data/made/f", &create).await, no("renaming", "/vo/data/made/f"));
+    assert_eq!(rename("/vo/data/made/f", &with("storage.modify:/data/made/f")).await.0, 403);
+    assert_eq!(rename("/vo/data/made/f", &modify).await.0, 201);
+    assert_eq!(rig.a.paths(), ["/vo/data/made/g"]);
     let gone = "Unable to open /vo/data/f; no such file or directory\n".to_owned();
     assert_eq!(rig.ask("GET", "/vo/data/f", &read).await, (404, gone));
     assert_eq!(rig.ask("POST", "/vo/data/f", &both).await.0, 501);

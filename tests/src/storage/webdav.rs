@@ -279,7 +279,7 @@ impl Storage {
             return Ok(reply::answer(StatusCode::NOT_IMPLEMENTED, "Only Depth: 0 is supported."));
         }
         Ok(match self.node(call) {
-            Some(node) => reply::multistatus(path, &node),
+            Some(node) => reply::multistatus(path, &node, self.0.clock.now()),
             None => reply::missing(method, "locate", path),
         })
     }

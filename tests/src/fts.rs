@@ -2,11 +2,12 @@
 //! (schema 10.0.1 on SQLite), as they were observed. There is no `fts_token`: who wants files to leave TOKEN_PREP hands
 //! tokens over through the database.
 //!
-//! What is not there: X.509, tape, push and streamed copies, selection strategies that need statistics. Session reuse jobs run
+//! What is not there: proxies and delegation (an X.509 user's credential is a row of `t_credential`), tape, push and streamed copies, selection strategies that need statistics. Session reuse jobs run
 //! like plain ones.
 
 mod answer;
 mod attempt;
+mod authenticate;
 mod bans;
 mod caller;
 mod change;
@@ -15,11 +16,13 @@ mod failure;
 mod fault;
 mod job_state;
 mod jobs;
+mod new_file;
 mod params;
 mod python_json;
 mod rest;
 mod scheduler;
 mod schema;
+mod settings;
 mod store;
 mod submission;
 mod surl;
@@ -41,7 +44,8 @@ use sqlx::Row as _;
 use token_core::{ClientSecret, Clock};
 use tokio_util::sync::CancellationToken;
 
-pub use fault::SubmitFault;
+pub use fault::{DatabaseFault, SubmitFault};
+pub use settings::RestSettings;
 
 use crate::pki::Pki;
 use crate::server::Server;
@@ -60,6 +64,8 @@ pub struct FtsConfig {
     pub audiences: Vec<String>,
     /// The token providers, of the REST configuration and of `t_token_provider` alike.
     pub providers: Vec<Provider>,
+    /// Everything else in the REST configuration.
+    pub rest: RestSettings,
     /// How many transfers run at a time.
     pub parallel: usize,
     /// How often the scheduler looks.
@@ -74,6 +80,7 @@ impl FtsConfig {
             port: 0,
             audiences: Vec::new(),
             providers,
+            rest: RestSettings::default(),
             parallel: 16,
             interval: Duration::from_millis(200),
         }
@@ -133,6 +140,7 @@ struct Inner {
     /// Known once the port is.
     audiences: OnceLock<Vec<String>>,
     fault: Mutex<SubmitFault>,
+    database_fault: Mutex<DatabaseFault>,
     submissions: AtomicU64,
     /// Bodies of submissions in the order they came, once they are asked for.
     recorded: Mutex<Option<Vec<serde_json::Value>>>,
@@ -142,6 +150,10 @@ struct Inner {
 impl Inner {
     fn audiences(&self) -> &[String] {
         self.audiences.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn database_fault(&self) -> DatabaseFault {
+        *self.database_fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_fault(&self) -> SubmitFault {
@@ -185,7 +197,7 @@ impl Fts {
         .await?;
         write.commit().await?;
 
-        let trust = Trust::new(pki, &config.providers, Arc::clone(&clock))?;
+        let trust = Trust::new(pki, &config, Arc::clone(&clock))?;
         trust.fetch().await;
         let inner = Arc::new(Inner {
             clock,
@@ -193,13 +205,14 @@ impl Fts {
             trust,
             audiences: OnceLock::new(),
             fault: Mutex::default(),
+            database_fault: Mutex::default(),
             submissions: AtomicU64::new(0),
             recorded: Mutex::default(),
             scheduling: AtomicBool::new(true),
             config,
         });
         let router = rest::router(Arc::clone(&inner));
-        let server = Server::start(router, pki.server(), inner.config.port, stop.clone()).await?;
+        let server = Server::start(router, pki.server_for_users()?, inner.config.port, stop.clone()).await?;
         let own = || vec![server.url()];
         let configured = &inner.config.audiences;
         inner.audiences.get_or_init(|| if configured.is_empty() { own() } else { configured.clone() });
@@ -230,6 +243,11 @@ impl Fts {
     /// Sets what happens to the next submissions.
     pub fn set_submit_fault(&self, fault: SubmitFault) {
         *self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// Sets what is wrong between the REST server and its database from now on.
+    pub fn set_database_fault(&self, fault: DatabaseFault) {
+        *self.inner.database_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     /// How many submissions arrived, refused ones too.

@@ -143,7 +143,7 @@ fn inner_key(pkcs8: &[u8]) -> Option<&[u8]> {
 }
 
 /// Splits the first DER element off: its tag, its content, and what follows.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = if first < 0x80 {

@@ -6,14 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+/// The certificate that the client of a connection has shown: an extension of its requests.
+#[derive(Clone)]
+pub struct PeerCertificate(pub CertificateDer<'static>);
 
 /// A running server.
 #[derive(Clone)]
@@ -102,6 +107,11 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, cut: Ca
     let serving = async {
         let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(10), tls.accept(stream)).await else {
             return;
+        };
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let router = match shown {
+            None => router,
+            Some(shown) => router.layer(Extension(PeerCertificate(shown.clone()))),
         };
         let _ = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())

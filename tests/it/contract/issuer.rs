@@ -34,8 +34,18 @@ impl Forgery {
     pub(crate) fn read(shown: &str) -> Self {
         let shown = shown.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| shown.contains(word));
-        let spoilt =
-            ["changed", "tampered", "altered", "pasted", "broken", "bad ", "invalid", "wrong", "truncated"];
+        let spoilt = [
+            "changed",
+            "tampered",
+            "altered",
+            "pasted",
+            "broken",
+            "bad ",
+            "invalid",
+            "wrong",
+            "truncated",
+            "stripped",
+        ];
         if has(&["another key", "foreign key", "other key", "different key", "key that is not in"]) {
             Self::ForeignKey
         } else if has(&["signature", "payload", "claims"]) && has(&spoilt) {

@@ -8,8 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::header::{CONTENT_LENGTH, HOST};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
-use hyper::ext::ReasonPhrase;
+use axum::http::{HeaderName, HeaderValue, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -21,18 +20,6 @@ use tokio_rustls::TlsConnector;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest answer.
 const LIMIT: usize = 64 * 1024 * 1024;
-
-/// An answer.
-pub(crate) struct Answer {
-    /// Its status.
-    pub(crate) status: u16,
-    /// Its reason phrase: one of its own, or the usual one.
-    pub(crate) reason: String,
-    /// Its headers.
-    pub(crate) headers: HeaderMap,
-    /// Its body.
-    pub(crate) body: Bytes,
-}
 
 /// A client with one authority to trust, and a certificate of its own or none.
 pub(crate) struct Wire(TlsConnector);
@@ -64,7 +51,7 @@ impl Wire {
         target: &str,
         headers: &[(String, String)],
         body: Bytes,
-    ) -> Result<Answer> {
+    ) -> Result<Response<Bytes>> {
         let mut request = Request::builder().method(method).uri(target).body(Body::from(body.clone()))?;
         request.headers_mut().insert(HOST, HeaderValue::from_str(&to.to_string())?);
         if !body.is_empty() {
@@ -79,7 +66,7 @@ impl Wire {
         }
     }
 
-    async fn exchange(&self, to: SocketAddr, request: Request<Body>) -> Result<Answer> {
+    async fn exchange(&self, to: SocketAddr, request: Request<Body>) -> Result<Response<Bytes>> {
         let stream = TcpStream::connect(to).await?;
         let stream = self.0.connect(ServerName::from(to.ip()), stream).await?;
         let (mut sender, connection) =
@@ -90,13 +77,6 @@ impl Wire {
         let body = to_bytes(Body::new(body), LIMIT).await?;
         drop(sender);
         running.abort();
-        let own = parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
-        let usual = parts.status.canonical_reason().unwrap_or_default().as_bytes();
-        Ok(Answer {
-            status: parts.status.as_u16(),
-            reason: String::from_utf8_lossy(own.unwrap_or(usual)).into_owned(),
-            headers: parts.headers,
-            body,
-        })
+        Ok(Response::from_parts(parts, body))
     }
 }

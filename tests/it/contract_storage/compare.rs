@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Bytes;
+use hyper::ext::ReasonPhrase;
 use serde_json::Value;
 
-use super::contract::wire::Answer;
 use super::recording::Response;
 
 /// Headers of which one more than was recorded is a difference.
@@ -56,7 +57,7 @@ impl Comparison {
     }
 
     /// Compares the answers to one step.
-    pub(crate) fn step(&mut self, number: usize, recorded: &Response, answer: &Answer) {
+    pub(crate) fn step(&mut self, number: usize, recorded: &Response, answer: &axum::http::Response<Bytes>) {
         let mut found = Vec::new();
         let mut compare = |what: &str, theirs: &str, ours: &str| {
             if theirs != ours {
@@ -67,15 +68,17 @@ impl Comparison {
                 ));
             }
         };
-        compare("status", &recorded.status.to_string(), &answer.status.to_string());
-        compare("reason", &recorded.reason, &answer.reason);
-        let body = String::from_utf8_lossy(&answer.body);
+        compare("status", &recorded.status.to_string(), answer.status().as_str());
+        let own = answer.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+        let usual = answer.status().canonical_reason().unwrap_or_default().as_bytes();
+        compare("reason", &recorded.reason, &String::from_utf8_lossy(own.unwrap_or(usual)));
+        let body = String::from_utf8_lossy(answer.body());
         match recorded.bytes() {
-            Some(length) => compare("length", &length.to_string(), &answer.body.len().to_string()),
+            Some(length) => compare("length", &length.to_string(), &answer.body().len().to_string()),
             None => compare("body", &timeless(&self.names.here(&recorded.body)), &timeless(&body)),
         }
         for (name, theirs) in &recorded.headers {
-            let ours = answer.headers.get(name.as_str()).and_then(|value| value.to_str().ok());
+            let ours = answer.headers().get(name.as_str()).and_then(|value| value.to_str().ok());
             let ours = ours.unwrap_or("(none)");
             if name.eq_ignore_ascii_case("digest") {
                 let (algorithm, _) = ours.split_once('=').unwrap_or((ours, ""));
@@ -87,7 +90,7 @@ impl Comparison {
             }
         }
         for name in TELLING {
-            if let (None, Some(ours)) = (recorded.header(name), answer.headers.get(name)) {
+            if let (None, Some(ours)) = (recorded.header(name), answer.headers().get(name)) {
                 compare(name, "(none)", ours.to_str().unwrap_or_default());
             }
         }

@@ -40,6 +40,16 @@ impl Refusal {
         Self::Json(StatusCode::NOT_FOUND, format!("No job with the id \"{id}\" has been found"))
     }
 
+    /// 403 for the job of another VO.
+    pub(super) fn not_yours(id: &str) -> Self {
+        Self::Json(StatusCode::FORBIDDEN, format!("Not enough permissions to check the job \"{id}\""))
+    }
+
+    /// 419 where an X.509 user has delegated nothing that lives long enough.
+    pub(super) fn delegation(message: String) -> Self {
+        Self::Json(StatusCode::from_u16(419).unwrap_or(StatusCode::FORBIDDEN), message)
+    }
+
     /// 500, which FTS gives for every exception it did not foresee.
     pub(super) fn internal() -> Self {
         Self::Json(
@@ -93,6 +103,18 @@ pub(super) fn html(status: StatusCode, message: &str) -> Response {
     (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response()
 }
 
+/// The page of the container in front, for what the application did not catch.
+pub(super) fn container_error() -> Response {
+    let page = "<html>\n  <head>\n    <title>Internal Server Error</title>\n  </head>\n  <body>\n    \
+                <h1><p>Internal Server Error</p></h1>\n    \n  </body>\n</html>\n";
+    (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/html")], page).into_response()
+}
+
 fn named(status: StatusCode) -> String {
-    format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default())
+    // 419 is nobody's but FTS's.
+    let reason = match status.as_u16() {
+        419 => "Authentication Timeout",
+        _ => status.canonical_reason().unwrap_or_default(),
+    };
+    format!("{} {reason}", status.as_u16())
 }

@@ -1,92 +1,78 @@
-//! Who calls: authentication and VO mapping of fts-rest 3.13.4.
+//! Who calls, what they may do, and the ids that follow from who they are.
 
 use aws_lc_rs::digest;
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
-use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use sqlx::Row as _;
 use token_core::{AccessToken, hex};
 use url::Url;
 use uuid::{Uuid, uuid};
 
+use super::Provider;
 use super::answer::Refusal;
-use super::{Inner, Provider};
 
 /// Root of all deterministic ids.
 const BASE_ID: Uuid = uuid!("01874efb-4735-4595-bc9c-591aef8240c9");
 
-/// A caller: a token user or, with a bad token or none, nobody.
+/// A caller: a user or, with a bad token or nothing, nobody.
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
     /// No token, or one that FTS does not believe. It is never told so.
     Anonymous,
-    /// A token user. Every one may do everything, to jobs of other VOs too (observed).
+    /// Somebody.
     User(Box<User>),
 }
 
-/// A token user.
+/// How a user came in.
+#[derive(Clone, Debug)]
+pub(super) enum Method {
+    /// With a bearer token. Such a user may do everything, to jobs of other VOs too (observed).
+    Token {
+        /// The token itself, for clients that send no others.
+        bearer: AccessToken,
+        scope: Option<String>,
+        wlcg_profile: bool,
+    },
+    /// With an X.509 certificate. Such a user sees the jobs of the own VO, and configures nothing.
+    Certificate,
+}
+
+/// A user.
 #[derive(Clone, Debug)]
 pub(super) struct User {
-    /// `sub`.
+    /// `sub`, or the name in the certificate.
     pub(super) dn: String,
-    /// First 16 hex digits of SHA-1 of issuer and subject.
     pub(super) delegation_id: String,
-    /// VOs; jobs belong to the first.
+    /// VOs; jobs belong to the first. Nobody sees to it that there is one.
     pub(super) vos: Vec<String>,
-    /// The token itself, for clients that send no others.
-    pub(super) bearer: AccessToken,
-    scope: String,
-    voms_cred: Vec<String>,
-    wlcg_profile: bool,
+    pub(super) voms_cred: Vec<String>,
+    pub(super) method: Method,
+}
+
+impl User {
+    /// The first VO. The handlers take it without looking, and fall over when there is none.
+    pub(super) fn vo(&self) -> Result<&str, Refusal> {
+        self.vos.first().map(String::as_str).ok_or_else(Refusal::internal)
+    }
+
+    /// The bearer token of a token user.
+    pub(super) fn bearer(&self) -> Option<&AccessToken> {
+        match &self.method {
+            Method::Token { bearer, .. } => Some(bearer),
+            Method::Certificate => None,
+        }
+    }
+
+    /// As `auth_method` has it.
+    pub(super) fn method_name(&self) -> &'static str {
+        if self.bearer().is_some() { "oauth2" } else { "certificate" }
+    }
+
+    /// Whether jobs of this VO and owner may be looked at and changed.
+    pub(super) fn reaches(&self, vo: &str, owner: &str) -> bool {
+        self.bearer().is_some() || self.dn == owner || self.vos.iter().any(|own| own == vo)
+    }
 }
 
 impl Caller {
-    /// Works out who sent these headers.
-    pub(super) async fn of(headers: &HeaderMap, fts: &Inner) -> Result<Self, Refusal> {
-        if let (Some(origin), Some(host)) = (headers.get(ORIGIN), headers.get(HOST)) {
-            let origin = origin.to_str().ok().and_then(|text| Some(text.split_once("://")?.1));
-            if origin != host.to_str().ok() {
-                return Err(Refusal::Html(StatusCode::FORBIDDEN, "Host and Origin do not match"));
-            }
-        }
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        // Case-sensitive, against RFC 9110 section 11.1: a `bearer` is ignored.
-        let token = header
-            .and_then(|text| text.strip_prefix("Bearer "))
-            .and_then(|t| AccessToken::new(t.trim()).ok());
-        let Some(bearer) = token else { return Ok(Self::Anonymous) };
-        let Some(claims) = fts.trust.validate(&bearer, Some(fts.audiences())).await else {
-            return Ok(Self::Anonymous);
-        };
-        let (Some(dn), Some(issuer)) = (claims["sub"].as_str(), claims["iss"].as_str()) else {
-            return Ok(Self::Anonymous);
-        };
-        let row = sqlx::query(
-            "SELECT (SELECT vo FROM t_gridmap WHERE dn = ?1), EXISTS (SELECT 1 FROM t_bad_dns WHERE dn = ?1)",
-        )
-        .bind(dn)
-        .fetch_one(&fts.database.reader)
-        .await?;
-        if row.get::<bool, _>(1) {
-            return Err(Refusal::Html(StatusCode::FORBIDDEN, "The user has been banned"));
-        }
-        let scope = claims["scope"].as_str().unwrap_or_default();
-        let (vos, voms_cred) = match row.get(0) {
-            Some(vo) => (vec![vo], Vec::new()),
-            None => vos(&claims, issuer, scope, &fts.config.providers),
-        };
-        let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{issuer}{dn}").as_bytes());
-        Ok(Self::User(Box::new(User {
-            dn: dn.to_owned(),
-            delegation_id: hex(&digest.as_ref()[..8]),
-            vos,
-            bearer,
-            scope: scope.to_owned(),
-            voms_cred,
-            wlcg_profile: claims.get("wlcg.ver").is_some(),
-        })))
-    }
-
     /// The user, where an operation checks rights: 403 without a reason for anybody else.
     pub(super) fn user(&self) -> Result<&User, Refusal> {
         match self {
@@ -97,7 +83,13 @@ impl Caller {
 
     /// The user, where an operation looks at the VOs first: nobody has none, and the handler falls over (observed).
     pub(super) fn user_or_crash(&self) -> Result<&User, Refusal> {
-        self.user().map_err(|_| Refusal::internal())
+        let user = self.user().map_err(|_| Refusal::internal())?;
+        user.vo().map(|_| user)
+    }
+
+    /// The user, where configuration is changed: every token user, and no other.
+    pub(super) fn administrator(&self) -> Result<&User, Refusal> {
+        self.user().and_then(|user| user.bearer().map(|_| user).ok_or_else(Refusal::forbidden))
     }
 
     /// The answer of `/whoami`.
@@ -108,40 +100,69 @@ impl Caller {
                 "vos_id": [], "roles": [], "level": [], "delegation_id": null, "method": "unauthenticated",
                 "is_root": false,
             }),
-            Self::User(user) => json!({
-                "user_dn": user.dn, "dn": [user.dn], "base_id": BASE_ID.to_string(), "voms_cred": user.voms_cred,
-                "vos": user.vos, "vos_id": user.vos.iter().map(|vo| vo_id(vo).to_string()).collect::<Vec<_>>(),
-                "roles": [], "level": {"transfer": "vo", "datamanagement": "all"},
-                "delegation_id": user.delegation_id, "method": "oauth2", "is_root": false,
-                "oauth2_scope": user.scope, "wlcg_profile": user.wlcg_profile,
-                "get_granted_level_for_overriden": {}, "get_granted_level_for": {},
-            }),
+            Self::User(user) => {
+                let mut answer = json!({
+                    "user_dn": user.dn, "dn": [user.dn], "base_id": BASE_ID.to_string(), "voms_cred": user.voms_cred,
+                    "vos": user.vos, "vos_id": user.vos.iter().map(|vo| vo_id(vo).to_string()).collect::<Vec<_>>(),
+                    "roles": [], "level": {"transfer": "vo", "datamanagement": "all"},
+                    "delegation_id": user.delegation_id, "method": user.method_name(), "is_root": false,
+                });
+                if let Method::Token { scope, wlcg_profile, .. } = &user.method {
+                    answer["oauth2_scope"] = scope.as_deref().into();
+                    answer["wlcg_profile"] = (*wlcg_profile).into();
+                    answer["get_granted_level_for_overriden"] = json!({});
+                    answer["get_granted_level_for"] = json!({});
+                }
+                answer
+            }
         }
     }
 }
 
 /// The VO of the provider of that very name; else the token's groups; else the issuer's host. In the last two cases the
 /// scopes become VOMS attributes.
-fn vos(claims: &Value, issuer: &str, scope: &str, providers: &[Provider]) -> (Vec<String>, Vec<String>) {
+pub(super) fn vos(
+    claims: &Value,
+    issuer: &str,
+    scope: &str,
+    providers: &[Provider],
+) -> (Vec<String>, Vec<String>) {
     // Providers are kept with a slash at the end, so that an issuer without one is never found (observed).
     if let Some(provider) = providers.iter().find(|provider| provider.issuer == issuer) {
         return (vec![provider.vo.clone()], Vec::new());
     }
-    let groups = claims["wlcg.groups"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut vos: Vec<String> = groups
-        .iter()
-        .filter_map(Value::as_str)
-        .map(|group| group.strip_prefix('/').unwrap_or(group).to_owned())
-        .collect();
-    if vos.is_empty() {
-        let host = Url::parse(issuer).ok().and_then(|url| url.host_str().map(str::to_owned));
-        vos.push(host.unwrap_or_default());
+    let mut vos: Vec<String> = Vec::new();
+    match claims["wlcg.groups"].as_array() {
+        // A list that is there is taken, even when nothing is in it.
+        Some(groups) => {
+            for group in groups.iter().filter_map(Value::as_str) {
+                let group = group.strip_prefix('/').unwrap_or(group).to_owned();
+                if !vos.contains(&group) {
+                    vos.push(group);
+                }
+            }
+        }
+        None => {
+            let host = Url::parse(issuer).ok().and_then(|url| url.host_str().map(str::to_owned));
+            vos.push(host.unwrap_or_default());
+        }
     }
     (vos, scope.split_whitespace().map(str::to_owned).collect())
 }
 
 fn vo_id(vo: &str) -> Uuid {
     Uuid::new_v5(&BASE_ID, vo.as_bytes())
+}
+
+/// First 16 hex digits of SHA-1 of issuer and subject, or of nothing and the name in a certificate.
+pub(super) fn delegation_id(issuer: &str, dn: &str) -> String {
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{issuer}{dn}").as_bytes());
+    hex(&digest.as_ref()[..8])
+}
+
+/// What `t_file.dest_surl_uuid` has for a destination where duplicates are looked for.
+pub(super) fn destination_id(url: &str) -> String {
+    Uuid::new_v5(&BASE_ID, url.as_bytes()).to_string()
 }
 
 /// The job id that `sid` leads to: UUID 5 of the VO's id.
@@ -156,6 +177,11 @@ mod tests {
     #[test]
     fn ids_are_the_recorded_ones() {
         assert_eq!(vo_id("rigvo").to_string(), "227ce925-dfae-5484-ac3a-28be9286cd27");
+        assert_eq!(delegation_id("", "/DC=rig/CN=user1"), "13113142cdb7b731");
+        assert_eq!(
+            destination_id("davs://dst.rig.test/dup-1795458021"),
+            "f2ee571f-46e8-5fe6-a9fb-13143a4d7b00"
+        );
         assert_eq!(deterministic_id("rigvo", "rig-1795458021"), "7dffad3b-77ac-562b-a66d-2e8c08133183");
     }
 
@@ -165,7 +191,7 @@ mod tests {
         let vos = |issuer, claims| vos(&claims, issuer, "fts", std::slice::from_ref(&provider));
         assert_eq!(vos("http://127.0.0.1:8181/", json!({"wlcg.groups": ["/cms"]})).0, ["vo"]);
         assert_eq!(vos("http://127.0.0.1:8181", json!({})), (vec!["127.0.0.1".into()], vec!["fts".into()]));
-        let groups = json!({"wlcg.groups": ["/cms", "/cms/prod"]});
+        let groups = json!({"wlcg.groups": ["/cms", "/cms/prod", "cms"]});
         assert_eq!(vos("http://127.0.0.1:8181", groups).0, ["cms", "cms/prod"]);
     }
 }

@@ -11,15 +11,15 @@ use sqlx::Row as _;
 
 use super::Inner;
 use super::answer::{Refusal, json_answer};
-use super::caller::Caller;
-use super::jobs::{job, one_or_many};
+use super::caller::{Caller, User};
+use super::jobs::{job, one_or_many, reached};
 use super::rest::dictionary;
 use super::schema::timestamp;
 use super::view;
 
 /// States of a file that a cancellation touches. TOKEN_PREP, NOT_USED and ON_HOLD are not among them: such a file is left
 /// behind, and runs if it is released afterwards (observed).
-const ACTIVE: &str = r#"["STAGING","STARTED","SUBMITTED","READY","ACTIVE","ARCHIVING","QOS_TRANSITION","QOS_REQUEST_SUBMITTED"]"#;
+pub(super) const ACTIVE: &str = r#"["STAGING","STARTED","SUBMITTED","READY","ACTIVE","ARCHIVING","QOS_TRANSITION","QOS_REQUEST_SUBMITTED"]"#;
 
 /// `t_job.job_state` at its end.
 pub(super) const TERMINAL: [&str; 4] = ["FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED"];
@@ -32,13 +32,14 @@ struct Asked {
     many: bool,
 }
 
-async fn sort(fts: &Inner, ids: &str) -> Result<Asked, Refusal> {
+async fn sort(fts: &Inner, user: &User, ids: &str) -> Result<Asked, Refusal> {
     let asked: Vec<&str> = ids.split(',').collect();
     let mut jobs = view::jobs(&fts.database.reader, &asked).await?;
     let mut sorted = Asked { answered: Vec::new(), open: Vec::new(), many: asked.len() > 1 };
     for id in asked.into_iter().filter(|id| !id.is_empty()) {
         match jobs.remove(id) {
             None => sorted.answered.push(Refusal::no_job(id).entry(id)),
+            Some(job) if !reached(user, &job) => sorted.answered.push(Refusal::not_yours(id).entry(id)),
             Some(job) if TERMINAL.contains(&job["job_state"].as_str().unwrap_or_default()) => {
                 sorted.answered.push(outcome(
                     job,
@@ -64,8 +65,8 @@ pub(super) async fn cancel(
     Extension(caller): Extension<Caller>,
     Path(ids): Path<String>,
 ) -> Result<Response, Refusal> {
-    caller.user_or_crash()?;
-    let Asked { answered: mut entries, open, many } = sort(&fts, &ids).await?;
+    let user = caller.user_or_crash()?;
+    let Asked { answered: mut entries, open, many } = sort(&fts, user, &ids).await?;
     let now = timestamp(fts.clock.now());
     let mut write = fts.database.write().await?;
     for id in &open {
@@ -91,7 +92,7 @@ pub(super) async fn cancel(
     }
     write.commit().await?;
     for id in &open {
-        entries.push(outcome(job(&fts, id).await?, "200 Ok", Value::Null));
+        entries.push(outcome(job(&fts, user, id).await?, "200 Ok", Value::Null));
     }
     Ok(one_or_many(entries, many))
 }
@@ -104,13 +105,9 @@ pub(super) async fn modify(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    caller.user_or_crash()?;
-    let Asked { answered: mut entries, open, many } = sort(&fts, &ids).await?;
-    let priority = match &dictionary(&headers, &body)?["params"]["priority"] {
-        Value::Number(number) => number.as_i64(),
-        Value::String(text) => Some(text.trim().parse().map_err(|_| Refusal::bad("Invalid priority value"))?),
-        _ => None,
-    };
+    let user = caller.user_or_crash()?;
+    let Asked { answered: mut entries, open, many } = sort(&fts, user, &ids).await?;
+    let priority = priority(&dictionary(&headers, &body)?)?;
     // Zero is no priority in Python's eyes.
     if let Some(priority) = priority.filter(|priority| *priority != 0) {
         let mut write = fts.database.write().await?;
@@ -124,14 +121,35 @@ pub(super) async fn modify(
         }
         write.commit().await?;
     }
+    // The files are shown where they had to be looked at.
+    let changed = priority.is_some_and(|priority| priority != 0);
     let ids: Vec<&str> = open.iter().map(String::as_str).collect();
     let mut files = view::files(&fts.database.reader, &ids, None).await?;
     for id in &open {
-        let mut job = job(&fts, id).await?;
-        job.insert("files".into(), files.remove(id).unwrap_or_default().into());
+        let mut job = job(&fts, user, id).await?;
+        if changed {
+            job.insert("files".into(), files.remove(id).unwrap_or_default().into());
+        }
         entries.push(outcome(job, "200 Ok", Value::Null));
     }
     Ok(one_or_many(entries, many))
+}
+
+/// `params.priority` of a change, as Python's `int` takes it: none where it is not there, and a crash where it is no number
+/// and no text, or stands in no object.
+fn priority(input: &Value) -> Result<Option<i64>, Refusal> {
+    let Some(params) = input.get("params") else { return Ok(None) };
+    let Value::Object(params) = params else { return Err(Refusal::internal()) };
+    match params.get("priority") {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(i64::from(*flag))),
+        #[expect(clippy::cast_possible_truncation, reason = "Python cuts too")]
+        Some(Value::Number(number)) => Ok(number.as_i64().or(number.as_f64().map(|number| number as i64))),
+        Some(Value::String(text)) => {
+            text.trim().parse().map(Some).map_err(|_| Refusal::bad("Invalid priority value"))
+        }
+        Some(_) => Err(Refusal::internal()),
+    }
 }
 
 /// `DELETE /jobs/{id}/files/{files}`: the state of each afterwards.
@@ -140,8 +158,7 @@ pub(super) async fn cancel_files(
     Extension(caller): Extension<Caller>,
     Path((id, files)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    caller.user_or_crash()?;
-    let job = job(&fts, &id).await?;
+    let job = job(&fts, caller.user_or_crash()?, &id).await?;
     if job["job_type"] != "N" {
         let kind = job["job_type"].as_str().unwrap_or_default();
         return Err(Refusal::bad(format!("Multihop or reuse jobs must be cancelled at once ({kind})")));

@@ -1,4 +1,4 @@
-//! Faults of submission, for tests of what a submitter makes of them.
+//! Faults, for tests of what clients make of them.
 
 use std::time::Duration;
 
@@ -29,6 +29,18 @@ impl SubmitFault {
         }
         if matches!(now, Self::LoseAnswer(0) | Self::Refuse503(0)) { Self::None } else { now }
     }
+}
+
+/// What is wrong between the REST server and its database, for every request: each needs it to see who calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DatabaseFault {
+    /// Nothing.
+    #[default]
+    None,
+    /// It can't be reached: the container in front answers, with a 500 page of its own.
+    Unreachable,
+    /// No connection was free for `pool_timeout`: 503, the only back-pressure there is.
+    PoolExhausted,
 }
 
 #[cfg(test)]

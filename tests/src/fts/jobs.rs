@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value};
 use sqlx::Row as _;
+use token_core::UnixSeconds;
 
 use super::Inner;
 use super::answer::{Refusal, json_answer};
-use super::caller::Caller;
-use super::view;
+use super::caller::{Caller, User};
+use super::schema::timestamp;
+use super::view::{self, Ended};
 
 type Answer = Result<Response, Refusal>;
 type Parameters = Query<HashMap<String, String>>;
@@ -24,7 +26,7 @@ pub(super) async fn get(
     Path(ids): Path<String>,
     Query(query): Parameters,
 ) -> Answer {
-    caller.user_or_crash()?;
+    let user = caller.user_or_crash()?;
     let asked: Vec<&str> = ids.split(',').collect();
     let ids: Vec<&str> = asked.iter().copied().filter(|id| !id.is_empty()).collect();
     let fields: Option<Vec<&str>> = query.get("files").map(|fields| fields.split(',').collect());
@@ -34,6 +36,7 @@ pub(super) async fn get(
         None => HashMap::new(),
     };
     let entries = ids.iter().map(|id| match jobs.remove(*id) {
+        Some(job) if !reached(user, &job) => Refusal::not_yours(id).entry(id),
         Some(mut job) => {
             if fields.is_some() {
                 job.insert("files".into(), files.remove(*id).unwrap_or_default().into());
@@ -48,19 +51,33 @@ pub(super) async fn get(
 
 /// Several entries with their common status, or the only one with its own.
 pub(super) fn one_or_many(entries: Vec<Value>, many: bool) -> Response {
-    let lost = |entry: &Value| entry["http_status"] == "404 Not Found";
+    let error = |entry: &Value| match entry["http_status"].as_str() {
+        Some("404 Not Found") => Some(StatusCode::NOT_FOUND),
+        Some("403 Forbidden") => Some(StatusCode::FORBIDDEN),
+        _ => None,
+    };
     if many {
-        let status = if entries.iter().any(lost) { StatusCode::MULTI_STATUS } else { StatusCode::OK };
+        let lost = entries.iter().any(|entry| error(entry).is_some());
+        let status = if lost { StatusCode::MULTI_STATUS } else { StatusCode::OK };
         return json_answer(status, &entries.into());
     }
-    let entry = entries.into_iter().next().unwrap_or_default();
-    let status = if lost(&entry) { StatusCode::NOT_FOUND } else { StatusCode::OK };
-    json_answer(status, &entry)
+    match entries.into_iter().next() {
+        Some(entry) => json_answer(error(&entry).unwrap_or(StatusCode::OK), &entry),
+        // The first of none is taken.
+        None => Refusal::internal().into_response(),
+    }
 }
 
-/// The job with this id.
-pub(super) async fn job(fts: &Inner, id: &str) -> Result<Map<String, Value>, Refusal> {
-    view::jobs(&fts.database.reader, &[id]).await?.remove(id).ok_or_else(|| Refusal::no_job(id))
+/// Whether the user may see this job.
+pub(super) fn reached(user: &User, job: &Map<String, Value>) -> bool {
+    let text = |name: &str| job[name].as_str().unwrap_or_default();
+    user.reaches(text("vo_name"), text("user_dn"))
+}
+
+/// The job with this id, which the user may see.
+pub(super) async fn job(fts: &Inner, user: &User, id: &str) -> Result<Map<String, Value>, Refusal> {
+    let job = view::jobs(&fts.database.reader, &[id]).await?.remove(id).ok_or_else(|| Refusal::no_job(id))?;
+    if reached(user, &job) { Ok(job) } else { Err(Refusal::not_yours(id)) }
 }
 
 /// `GET /jobs/{id}/files`.
@@ -69,8 +86,7 @@ pub(super) async fn files(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Answer {
-    caller.user_or_crash()?;
-    job(&fts, &id).await?;
+    job(&fts, caller.user_or_crash()?, &id).await?;
     let files = view::files(&fts.database.reader, &[&id], None).await?.remove(&id).unwrap_or_default();
     Ok(json_answer(StatusCode::OK, &files.into()))
 }
@@ -81,23 +97,32 @@ pub(super) async fn field(
     Extension(caller): Extension<Caller>,
     Path((id, field)): Path<(String, String)>,
 ) -> Answer {
-    caller.user_or_crash()?;
-    match job(&fts, &id).await?.get(&field) {
+    match job(&fts, caller.user_or_crash()?, &id).await?.get(&field) {
         Some(value) => Ok(json_answer(StatusCode::OK, value)),
         None => Err(Refusal::Json(StatusCode::NOT_FOUND, "No such field".into())),
     }
 }
 
-/// `GET /jobs/{id}/files/{file}/retries`.
+/// `GET /jobs/{id}/dm`: the deletions of a job, of which there are none any more.
+pub(super) async fn deletions(
+    State(fts): State<Arc<Inner>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    job(&fts, caller.user_or_crash()?, &id).await?;
+    Ok(json_answer(StatusCode::OK, &Value::Array(Vec::new())))
+}
+
+/// `GET /jobs/{id}/files/{file}/retries`. Whether the file is one of the job nobody looks at.
 pub(super) async fn retries(
     State(fts): State<Arc<Inner>>,
     Extension(caller): Extension<Caller>,
-    Path((id, file)): Path<(String, i64)>,
+    Path((id, file)): Path<(String, String)>,
 ) -> Answer {
-    caller.user_or_crash()?;
-    job(&fts, &id).await?;
-    let files = view::files(&fts.database.reader, &[&id], None).await?.remove(&id).unwrap_or_default();
-    let shown = files.into_iter().find(|entry| entry["file_id"] == file).unwrap_or_default();
+    job(&fts, caller.user_or_crash()?, &id).await?;
+    // What is no number is no file's.
+    let file: i64 = file.parse().unwrap_or(0);
+    let shown = view::file(&fts.database.reader, file).await?;
     let rows = sqlx::query(
         "SELECT attempt, datetime, reason, transfer_host, log_file FROM t_file_retry_errors WHERE file_id = ? \
          ORDER BY attempt",
@@ -135,38 +160,64 @@ pub(super) async fn list(
     if get("user_dn").is_some_and(|dn| dn != user.dn) {
         return Err(Refusal::bad("The provided DN and delegation id do not correspond to the same user"));
     }
+    user.vo()?;
     let limit = get("limit").and_then(|text| text.parse::<i64>().ok());
     if limit.is_some_and(|limit| !(0..=500).contains(&limit)) {
         return Err(Refusal::bad("The limit must be positive and less or equal than 500"));
     }
-    let columns =
-        [("vo_name", "vo_name"), ("user_dn", "user_dn"), ("cred_id", "dlg_id"), ("source_se", "source_se")];
-    let equal: Vec<(&str, &str)> = columns
-        .into_iter()
-        .chain([("dest_se", "dest_se")])
-        .filter_map(|(column, name)| get(name).map(|value| (column, value)))
-        .collect();
+    let columns = [
+        ("vo_name", "vo_name"),
+        ("user_dn", "user_dn"),
+        ("cred_id", "dlg_id"),
+        ("source_se", "source_se"),
+        ("dest_se", "dest_se"),
+    ];
+    let mut equal: Vec<(&str, &str)> =
+        columns.into_iter().filter_map(|(column, name)| get(name).map(|value| (column, value))).collect();
+    if user.bearer().is_none() {
+        equal.retain(|(column, _)| *column != "vo_name");
+        equal.push(("vo_name", user.vo()?));
+    }
     let states: Option<Vec<&str>> = get("state_in").map(|states| states.split(',').collect());
-    // With states and no limit, the real one still leaves finished jobs out.
-    let unfinished = states.is_none() || limit.is_none();
+    // With states and no limit, only jobs that have not ended are shown, or those that ended in the window.
+    let ended = match (&states, limit, window(&query, fts.clock.now())) {
+        (Some(_), Some(_), _) => Ended::Any,
+        (Some(_), None, Some(since)) => Ended::Since(since),
+        _ => Ended::No,
+    };
     let limit = limit.filter(|limit| *limit > 0);
-    let jobs = view::list_jobs(&fts.database.reader, &equal, states.as_deref(), unfinished, limit).await?;
+    let jobs = view::list_jobs(&fts.database.reader, &equal, states.as_deref(), &ended, limit).await?;
     let fields: Option<Vec<&str>> = get("fields").map(|fields| fields.split(',').collect());
     let jobs = jobs.into_iter().map(|job| Value::from(view::subset(job, fields.as_deref())));
     Ok(json_answer(StatusCode::OK, &jobs.collect()))
 }
 
-/// `GET /files`: files that are not at their end.
+/// `time_window=H[:M]`: the time that much ago.
+fn window(query: &HashMap<String, String>, now: UnixSeconds) -> Option<String> {
+    let mut parts = query.get("time_window")?.split(':').map(|part| part.trim().parse::<i64>());
+    let (hours, minutes) = (parts.next()?.ok()?, parts.next().unwrap_or(Ok(0)).ok()?);
+    Some(timestamp(UnixSeconds(now.0.saturating_sub(hours * 3600 + minutes * 60))))
+}
+
+/// `GET /files`: files that are not at their end, or came to it in the window; 1000 at most.
 pub(super) async fn list_files(
     State(fts): State<Arc<Inner>>,
     Extension(caller): Extension<Caller>,
     Query(query): Parameters,
 ) -> Answer {
-    caller.user()?;
-    let columns = ["vo_name", "source_se", "dest_se", "source_surl", "dest_surl"];
-    let equal: Vec<(&str, &str)> = columns
-        .into_iter()
-        .filter_map(|column| query.get(column).map(|value| (column, value.as_str())))
-        .collect();
-    Ok(json_answer(StatusCode::OK, &view::list_files(&fts.database.reader, &equal).await?.into()))
+    // This handler has no decorator that looks at rights: it has its own words (read).
+    let not_allowed = |_| Refusal::Json(StatusCode::FORBIDDEN, "User not allowed to list jobs".into());
+    let user = caller.user().map_err(not_allowed)?;
+    let get = |name: &str| query.get(name).map(String::as_str).filter(|text| !text.is_empty());
+    let columns = ["vo_name", "source_se", "dest_se", "dest_surl"];
+    let mut equal: Vec<(&str, &str)> =
+        columns.into_iter().filter_map(|column| get(column).map(|value| (column, value))).collect();
+    if user.bearer().is_none() {
+        equal.retain(|(column, _)| *column != "vo_name");
+        equal.push(("vo_name", user.vo()?));
+    }
+    let states: Option<Vec<&str>> = get("state_in").map(|states| states.split(',').collect());
+    let ended = window(&query, fts.clock.now()).map_or(Ended::No, Ended::Since);
+    let files = view::list_files(&fts.database.reader, &equal, states.as_deref(), &ended).await?;
+    Ok(json_answer(StatusCode::OK, &files.into()))
 }

@@ -5,6 +5,7 @@ use token_core::UnixSeconds;
 
 use super::answer::Refusal;
 use super::python_json::dumps;
+use super::tokens::list;
 
 /// Largest `job_metadata`, of the shipped configuration.
 const JOB_METADATA: usize = 2048;
@@ -23,14 +24,11 @@ pub(super) struct JobParams {
     pub(super) overwrite_flag: Option<&'static str>,
     pub(super) internal: Option<String>,
     pub(super) metadata: String,
-    pub(super) source_space_token: Option<String>,
-    pub(super) space_token: Option<String>,
     pub(super) dst_file_report: bool,
     pub(super) multihop: bool,
     pub(super) reuse: bool,
     /// As given: a flag or a word; settled once the files' checksums are known.
     pub(super) verify_checksum: Value,
-    pub(super) job_id: JobId,
 }
 
 /// How the job gets its id.
@@ -40,6 +38,21 @@ pub(super) enum JobId {
     Standard,
     /// From this `sid` and the VO.
     Deterministic(String),
+}
+
+impl JobId {
+    /// Reads it from `params`.
+    pub(super) fn read(params: &Map<String, Value>) -> Result<Self, Refusal> {
+        if params.get("id_generator").and_then(Value::as_str) != Some("deterministic") {
+            return Ok(Self::Standard);
+        }
+        match given(params, "sid") {
+            None => Err(Refusal::bad("Need sid for deterministic job id generation")),
+            Some(Value::String(sid)) => Ok(Self::Deterministic(sid.clone())),
+            // The log line before it joins texts.
+            Some(_) => Err(Refusal::malformed("can only concatenate str (not \"int\") to str")),
+        }
+    }
 }
 
 /// Looks up a member, null counting as absent.
@@ -67,6 +80,11 @@ fn flag(value: Option<&Value>) -> bool {
     }
 }
 
+/// Python's `int()`, or -1 for what is no number: `safe_int`.
+fn safe_int(value: Option<&Value>) -> i64 {
+    int(value, -1).unwrap_or(-1)
+}
+
 /// Python's `int()`.
 fn int(value: Option<&Value>, default: i64) -> Result<i64, Refusal> {
     match value {
@@ -87,29 +105,30 @@ fn int(value: Option<&Value>, default: i64) -> Result<i64, Refusal> {
 }
 
 impl JobParams {
-    /// Reads `params`.
-    pub(super) fn read(params: &Map<String, Value>, now: UnixSeconds) -> Result<Self, Refusal> {
+    /// Reads `params`; `metadata` is what [`job_metadata`] made of theirs. Space tokens are not read: the original gives them
+    /// to the database under names that no column has, where they are lost.
+    pub(super) fn read(
+        params: &Map<String, Value>,
+        metadata: String,
+        now: UnixSeconds,
+    ) -> Result<Self, Refusal> {
         let get = |name| given(params, name);
-        let text =
-            |name| get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-        let archive_timeout = int(get("archive_timeout"), -1)?;
+        let archive_timeout = safe_int(get("archive_timeout"));
         let multihop = truthy(get("multihop"));
+        let overwrite_flag = overwrite_flag(params, archive_timeout, multihop)?;
         Ok(Self {
-            metadata: job_metadata(get("job_metadata"))?,
-            job_id: job_id(params)?,
+            metadata,
             max_time_in_queue: get("max_time_in_queue")
                 .and_then(seconds)
                 .map(|wait| now.0.saturating_add(wait)),
-            overwrite_flag: overwrite_flag(params, archive_timeout, multihop)?,
-            priority: int(get("priority"), 3)?.clamp(1, 5),
+            overwrite_flag,
             retry: int(get("retry"), 0)?,
             retry_delay: int(get("retry_delay"), 0)?,
-            copy_pin_lifetime: int(get("copy_pin_lifetime"), -1)?,
-            bring_online: int(get("bring_online"), -1)?,
+            priority: int(get("priority"), 3)?.clamp(1, 5),
+            copy_pin_lifetime: safe_int(get("copy_pin_lifetime")),
+            bring_online: safe_int(get("bring_online")),
             archive_timeout,
             internal: internal(params)?,
-            source_space_token: text("source_spacetoken"),
-            space_token: text("destination_spacetoken"),
             dst_file_report: flag(get("dst_file_report")),
             multihop,
             reuse: flag(get("reuse")),
@@ -123,13 +142,31 @@ impl JobParams {
     }
 
     /// The stored letter: n, s, t or b.
-    pub(super) fn checksum_method(&self, any_checksum: bool) -> String {
+    pub(super) fn checksum_method(&self, any_checksum: bool) -> Result<String, Refusal> {
         match &self.verify_checksum {
-            Value::Bool(true) => "b".into(),
-            Value::Bool(false) if any_checksum => "t".into(),
-            Value::String(word) => word.chars().take(1).collect(),
-            _ => "n".into(),
+            Value::Bool(true) => Ok("b".into()),
+            Value::Bool(false) if any_checksum => Ok("t".into()),
+            Value::Bool(false) => Ok("n".into()),
+            Value::String(word) => word.get(..1).map(str::to_owned).ok_or_else(Refusal::internal),
+            _ => Err(Refusal::malformed("'int' object is not subscriptable")),
         }
+    }
+
+    /// Overwriting what is only on disk needs destinations that can be asked about tape: of a multihop job the last one.
+    pub(super) fn check_disk_destinations(&self, files: &[Map<String, Value>]) -> Result<(), Refusal> {
+        if !matches!(self.overwrite_flag, Some("D" | "Q")) {
+            return Ok(());
+        }
+        let files = if self.multihop { files.last().map_or(&[][..], std::slice::from_ref) } else { files };
+        let mut destinations =
+            files.iter().flat_map(|file| list(file, "destinations")).filter_map(Value::as_str);
+        let schemes = ["https://", "davs://", "mock://"];
+        if destinations.all(|url| schemes.iter().any(|scheme| url.starts_with(scheme))) {
+            return Ok(());
+        }
+        Err(Refusal::bad(
+            "'overwrite-when-only-on-disk' requires destination to be HTTPs endpoint (Tape REST API required)",
+        ))
     }
 }
 
@@ -146,27 +183,17 @@ pub(super) fn metadata(value: &Value, limit: usize) -> Result<Value, Refusal> {
     }
 }
 
-fn job_metadata(value: Option<&Value>) -> Result<String, Refusal> {
+/// `job_metadata` as it is stored, with how the user came in.
+pub(super) fn job_metadata(value: Option<&Value>, method: &str) -> Result<String, Refusal> {
     let mut metadata = value.map_or_else(|| Ok(json!({})), |value| metadata(value, JOB_METADATA))?;
-    metadata["auth_method"] = "oauth2".into();
+    metadata["auth_method"] = method.into();
     Ok(dumps(&metadata))
-}
-
-fn job_id(params: &Map<String, Value>) -> Result<JobId, Refusal> {
-    if params.get("id_generator").and_then(Value::as_str) != Some("deterministic") {
-        return Ok(JobId::Standard);
-    }
-    match given(params, "sid") {
-        None => Err(Refusal::bad("Need sid for deterministic job id generation")),
-        Some(Value::String(sid)) => Ok(JobId::Deterministic(sid.clone())),
-        // The log line before it joins texts.
-        Some(_) => Err(Refusal::malformed("can only concatenate str (not \"int\") to str")),
-    }
 }
 
 /// A whole number is hours; a text has its unit at the end.
 fn seconds(value: &Value) -> Option<i64> {
-    if let Some(hours) = value.as_i64() {
+    // A flag is a number in Python.
+    if let Some(hours) = value.as_i64().or(value.as_bool().map(i64::from)) {
         return (hours != 0).then(|| hours.saturating_mul(3600));
     }
     let text = value.as_str()?;
@@ -189,7 +216,8 @@ fn overwrite_flag(
 ) -> Result<Option<&'static str>, Refusal> {
     let names = ["overwrite", "overwrite_on_retry", "overwrite_hop", "overwrite_when_only_on_disk"];
     let flags = names.map(|name| flag(given(params, name)));
-    let [always, on_retry, hop, disk] = flags;
+    // Counted as flags, looked at as truths: a text "N" sets the flag.
+    let [always, on_retry, hop, disk] = names.map(|name| truthy(given(params, name)));
     let count = flags.into_iter().filter(|flag| *flag).count();
     if count > 1 && !(count == 2 && hop && disk) {
         return Err(Refusal::bad("Incompatible overwrite flags used at the same time"));
@@ -235,7 +263,8 @@ mod tests {
     use super::*;
 
     fn read(params: Value) -> Result<JobParams, Refusal> {
-        JobParams::read(params.as_object().unwrap(), UnixSeconds(1000))
+        let params = params.as_object().unwrap();
+        JobParams::read(params, job_metadata(given(params, "job_metadata"), "oauth2")?, UnixSeconds(1000))
     }
 
     #[test]
@@ -252,6 +281,7 @@ mod tests {
         assert_eq!(params.overwrite_flag, Some("M"));
         let metadata: Value = serde_json::from_str(&params.metadata).unwrap();
         assert_eq!(metadata, json!({"label": "hello", "auth_method": "oauth2"}));
+        assert_eq!(read(json!({"bring_online": "soon"})).unwrap().bring_online, -1);
         assert_eq!(read(json!({"max_time_in_queue": 2})).unwrap().max_time_in_queue, Some(8200));
         assert_eq!(read(json!({"max_time_in_queue": 0})).unwrap().max_time_in_queue, None);
     }
@@ -266,7 +296,7 @@ mod tests {
             (json!("none"), true, "n"),
         ] {
             let params = read(json!({ "verify_checksum": given })).unwrap();
-            assert_eq!(params.checksum_method(any), letter, "{given} {any}");
+            assert_eq!(params.checksum_method(any).unwrap(), letter, "{given} {any}");
         }
     }
 }

@@ -11,13 +11,15 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{delete, get};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::answer::{Refusal, html, json_answer};
-use super::caller::Caller;
-use super::fault::SubmitFault;
+use super::answer::{Refusal, container_error, html, json_answer};
+use super::caller::{Caller, User};
+use super::fault::{DatabaseFault, SubmitFault};
 use super::submission::Submission;
-use super::{Inner, bans, change, jobs, store, trust};
+use super::{Inner, authenticate, bans, change, jobs, store, trust};
+use crate::pki::subject;
+use crate::server::PeerCertificate;
 
 /// Longest request line, the default of the Apache in front (`LimitRequestLine`).
 const REQUEST_LINE: usize = 8190;
@@ -27,15 +29,20 @@ pub(super) fn router(fts: Arc<Inner>) -> Router {
         .route("/", get(root))
         .route("/whoami", get(whoami))
         .route("/jobs", get(jobs::list).post(submit).put(submit))
+        .route("/jobs/", get(jobs::list))
         .route("/jobs/all", delete(only_root))
         .route("/jobs/vo/{vo}", delete(only_root))
         .route("/jobs/{ids}", get(jobs::get).post(change::modify).delete(change::cancel))
         .route("/jobs/{id}/files", get(jobs::files))
         .route("/jobs/{id}/files/{files}", delete(change::cancel_files))
         .route("/jobs/{id}/files/{file}/retries", get(jobs::retries))
+        .route("/jobs/{id}/dm", get(jobs::deletions))
         .route("/jobs/{id}/{field}", get(jobs::field))
         .route("/files", get(jobs::list_files))
-        .route("/ban/se", get(bans::list).post(bans::add).delete(bans::remove))
+        .route("/files/", get(jobs::list_files))
+        .route("/ban/se", get(bans::storages).post(bans::ban_storage).delete(bans::unban_storage))
+        .route("/ban/dn", get(bans::users).post(bans::ban_user).delete(bans::unban_user))
+        .route("/api-docs/schema/submit", get(schema))
         .fallback(nothing_there)
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&fts), authenticate))
@@ -52,7 +59,15 @@ async fn authenticate(State(fts): State<Arc<Inner>>, mut request: Request, next:
                     <h1>414 Request-URI Too Large</h1>\n</body>\n</html>\n";
         return (StatusCode::URI_TOO_LONG, Html(page)).into_response();
     }
-    match Caller::of(request.headers(), &fts).await {
+    match fts.database_fault() {
+        DatabaseFault::None => (),
+        DatabaseFault::Unreachable => return container_error(),
+        DatabaseFault::PoolExhausted => return html(StatusCode::SERVICE_UNAVAILABLE, TRY_LATER),
+    }
+    let certificate = request.extensions().get::<PeerCertificate>().and_then(|shown| subject(&shown.0));
+    match authenticate::caller(&fts, request.headers(), certificate).await {
+        // What the database did not answer here is caught by nobody.
+        Err(Refusal::Json(StatusCode::INTERNAL_SERVER_ERROR, _)) => container_error(),
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -96,8 +111,17 @@ async fn whoami(Extension(caller): Extension<Caller>) -> Response {
     json_answer(StatusCode::OK, &caller.whoami())
 }
 
-async fn only_root() -> Refusal {
-    Refusal::Json(StatusCode::FORBIDDEN, "User does not have root privileges".into())
+/// The published schema of a submission. Nothing is checked against it.
+async fn schema() -> Response {
+    let schema = serde_json::from_str(include_str!("submit_schema.json")).unwrap_or_default();
+    json_answer(StatusCode::OK, &schema)
+}
+
+async fn only_root(Extension(caller): Extension<Caller>) -> Refusal {
+    match caller.user_or_crash() {
+        Err(refusal) => refusal,
+        Ok(_) => Refusal::Json(StatusCode::FORBIDDEN, "User does not have root privileges".into()),
+    }
 }
 
 async fn nothing_there() -> Refusal {
@@ -148,7 +172,7 @@ async fn submit(
 const TRY_LATER: &str = "The server is temporarily unable to service your request due to maintenance downtime or capacity \
                          problems. Please try again later.";
 
-/// Takes a submission, in the order of the real handler: rights, form, rules, tokens, tape, issuers, rows.
+/// Takes a submission, in the order of the real handler: rights, form, delegation, rules, tokens, tape, issuers, rows.
 async fn accept(
     fts: &Inner,
     caller: &Caller,
@@ -157,16 +181,29 @@ async fn accept(
     body: &[u8],
 ) -> Result<String, Refusal> {
     let user = caller.user()?;
+    let vo = user.vo()?;
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if method == Method::POST && !content_type.starts_with("application/json") {
         return Err(Refusal::bad("Expecting application/json or application/x-www-form-urlencoded"));
     }
     let now = fts.clock.now();
-    let mut submission = Submission::read(body, user, now)?;
-    let vo = &user.vos[0];
+    let body = object(body)?;
+    if user.bearer().is_none() {
+        store::check_delegation(&fts.database, user, now).await?;
+    }
+    let mut submission = Submission::read(body, user, &fts.config.rest, now)?;
     let queued = store::queued(&fts.database, &submission.files[0].destination.storage, vo).await?;
-    submission.choose_replica(&queued)?;
+    submission.choose_replica(&queued, fts.config.rest.checks_duplicates(vo))?;
     submission.apply_bans(&store::banned(&fts.database, vo).await?)?;
+    check_tokens(fts, user, &submission).await?;
+    store::insert_tokens(&fts.database, &submission.tokens).await?;
+    store::insert_job(&fts.database, &submission, user, now).await?;
+    Ok(submission.job_id)
+}
+
+/// What only token users are asked.
+async fn check_tokens(fts: &Inner, user: &User, submission: &Submission) -> Result<(), Refusal> {
+    let Some(bearer) = user.bearer() else { return Ok(()) };
     for token in &submission.tokens {
         // No audience is asked for here: the token is another server's.
         if fts.trust.validate(&token.token, None).await.is_none() {
@@ -174,12 +211,9 @@ async fn accept(
         }
     }
     submission.check_tape()?;
-    let bearer = trust::peek(&user.bearer);
+    let bearer = trust::peek(bearer);
     let issuer = bearer["iss"].as_str().unwrap_or_default();
-    store::check_issuers(&fts.database, issuer, &submission.tokens).await?;
-    store::insert_tokens(&fts.database, &submission.tokens).await?;
-    store::insert_job(&fts.database, &submission, user, now).await?;
-    Ok(submission.job_id)
+    store::check_issuers(&fts.database, issuer, &submission.tokens).await
 }
 
 /// Reads a JSON object from a body, as `get_input_as_dict` does.
@@ -188,7 +222,13 @@ pub(super) fn dictionary(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refu
     if !content_type.starts_with("application/json") {
         return Err(Refusal::bad("Expecting application/json or application/x-www-form-urlencoded"));
     }
-    let value: Value =
-        serde_json::from_slice(body).map_err(|_| Refusal::bad("Badly formatted JSON request"))?;
-    if value.is_object() { Ok(value) } else { Err(Refusal::bad("Expecting a dictionary")) }
+    object(body).map(Value::Object)
+}
+
+/// Reads a JSON object.
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    match serde_json::from_slice(body).map_err(|_| Refusal::bad("Badly formatted JSON request"))? {
+        Value::Object(object) => Ok(object),
+        _ => Err(Refusal::bad("Expecting a dictionary")),
+    }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
-use time::OffsetDateTime;
 use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
 use token_core::UnixSeconds;
 
 use super::Provider;
@@ -78,6 +78,12 @@ pub(super) fn timestamp(at: UnixSeconds) -> String {
     OffsetDateTime::from_unix_timestamp(at.0).ok().and_then(|at| at.format(format).ok()).unwrap_or_default()
 }
 
+/// A time as it stands in a timestamp column, in epoch seconds.
+pub(super) fn seconds(text: &str) -> Option<i64> {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    PrimitiveDateTime::parse(text, format).ok().map(|at| at.assume_utc().unix_timestamp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +91,7 @@ mod tests {
     #[test]
     fn times_are_written_as_mariadb_writes_them() {
         assert_eq!(timestamp(UnixSeconds(1_795_458_026)), "2026-11-23 18:20:26");
+        assert_eq!(seconds("2026-11-23 18:20:26"), Some(1_795_458_026));
     }
 
     #[tokio::test]

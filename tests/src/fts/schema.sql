@@ -162,6 +162,16 @@ CREATE TABLE IF NOT EXISTS t_gridmap (
     vo TEXT NOT NULL CHECK (length(vo) <= 100)
 );
 
+-- Delegated X.509 credentials, with the columns that submission looks at.
+CREATE TABLE IF NOT EXISTS t_credential (
+    dlg_id TEXT NOT NULL,
+    dn TEXT NOT NULL,
+    proxy TEXT,
+    voms_attrs TEXT,
+    termination_time TEXT NOT NULL,
+    PRIMARY KEY (dlg_id, dn)
+);
+
 CREATE TABLE IF NOT EXISTS t_server_config (
     retry INTEGER DEFAULT 0,
     max_time_queue INTEGER DEFAULT 0,

@@ -3,17 +3,48 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
+use sqlx::error::ErrorKind;
 use sqlx::{Row as _, Sqlite, Transaction};
 use token_core::UnixSeconds;
 
 use super::answer::Refusal;
 use super::caller::User;
-use super::schema::{Database, timestamp};
-use super::submission::{NewFile, Submission};
+use super::new_file::NewFile;
+use super::schema::{Database, seconds, timestamp};
+use super::submission::Submission;
 use super::tokens::NewToken;
 
 /// Name of the host in `t_job.submit_host` and `t_file.transfer_host`.
 pub(super) const HOST: &str = "fts-box.test";
+
+/// An X.509 user has to have delegated a proxy that lives for another hour.
+pub(super) async fn check_delegation(
+    database: &Database,
+    user: &User,
+    now: UnixSeconds,
+) -> Result<(), Refusal> {
+    let row = sqlx::query("SELECT termination_time FROM t_credential WHERE dlg_id = ? AND dn = ?")
+        .bind(&user.delegation_id)
+        .bind(&user.dn)
+        .fetch_optional(&database.reader)
+        .await?;
+    let Some(end) = row.and_then(|row| seconds(row.get(0))) else {
+        return Err(Refusal::delegation(format!("No delegation found for \"{}\"", user.dn)));
+    };
+    match end - now.0 {
+        left if left <= 0 => {
+            let words =
+                format!("The delegated credentials expired {} seconds ago ({})", -left, user.delegation_id);
+            Err(Refusal::delegation(words))
+        }
+        left if left < 3600 => {
+            let words =
+                format!("The delegated credentials has less than one hour left ({})", user.delegation_id);
+            Err(Refusal::delegation(words))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Storage elements that this VO may not use, and whether submissions are still taken.
 pub(super) async fn banned(database: &Database, vo: &str) -> Result<HashMap<String, bool>, sqlx::Error> {
@@ -105,20 +136,47 @@ pub(super) async fn insert_job(
         });
     }
     for file in &submission.files {
-        let ready = |id: &Option<String>| id.as_ref().is_some_and(|id| refreshable.contains(id));
-        let waits = !(ready(&file.source_token) && ready(&file.destination_token));
+        let ready = |id: &Option<String>| {
+            id.as_ref().is_some_and(|id| refreshable.contains(id) || submission.unmanaged.contains(id))
+        };
+        let waits = submission.prepared && !(ready(&file.source_token) && ready(&file.destination_token));
         let (state, initial) = if waits { ("TOKEN_PREP", file.state) } else { (file.state, "") };
         if let Err(error) = file_row(&mut write, submission, file, (state, initial), user).await {
-            return Err(match error.as_database_error() {
-                Some(database) if database.is_unique_violation() || database.is_foreign_key_violation() => {
-                    conflict(&format!("The submission is duplicated {database}"))
-                }
-                _ => error.into(),
-            });
+            let words = match error.as_database_error().map(|error| error.kind()) {
+                Some(ErrorKind::UniqueViolation) => twice(file),
+                Some(ErrorKind::ForeignKeyViolation) => orphan(&mut write, file).await?,
+                _ => return Err(error.into()),
+            };
+            return Err(conflict(&format!("The submission is duplicated {words}")));
         }
     }
     write.commit().await?;
     Ok(())
+}
+
+/// The statement that FTS shows with what its database says: part of the answer.
+const INSERT: &str = "[SQL: INSERT INTO t_file (hashed_id, file_index, job_id, dest_surl_uuid, vo_name, source_se, dest_se, \
+                      priority, file_state, source_surl, dest_surl, checksum, user_filesize, file_metadata, \
+                      staging_metadata, archive_metadata, selection_strategy, activity, scitag, src_token_id, dst_token_id, \
+                      file_state_initial) VALUES (...)]";
+
+/// MariaDB's words for a destination that is being written already.
+fn twice(file: &NewFile) -> String {
+    let id = file.destination_id.as_deref().unwrap_or_default();
+    let words = format!("Duplicate entry '{id}' for key 'dest_surl_uuid'");
+    format!("(MySQLdb.IntegrityError) (1062, \"{words}\")\n{INSERT}")
+}
+
+/// MariaDB's words for a token that is not in the table.
+async fn orphan(write: &mut Transaction<'static, Sqlite>, file: &NewFile) -> Result<String, sqlx::Error> {
+    let known = sqlx::query("SELECT 1 FROM t_token WHERE token_id = ?").bind(&file.source_token);
+    let source_is_known = file.source_token.is_none() || known.fetch_optional(&mut **write).await?.is_some();
+    let column = if source_is_known { "dst_token_id" } else { "src_token_id" };
+    let words = format!(
+        "Cannot add or update a child row: a foreign key constraint fails (`fts3`.`t_file`, CONSTRAINT `{column}` \
+         FOREIGN KEY (`{column}`) REFERENCES `t_token` (`token_id`))"
+    );
+    Ok(format!("(MySQLdb.IntegrityError) (1452, '{words}')\n{INSERT}"))
 }
 
 fn conflict(message: &str) -> Refusal {
@@ -156,9 +214,9 @@ async fn job_row(
     let (source, destination) = submission.ends();
     sqlx::query(
         "INSERT INTO t_job (job_id, job_state, job_type, source_se, dest_se, user_dn, cred_id, vo_name, submit_time, \
-         submit_host, priority, max_time_in_queue, internal_job_params, overwrite_flag, source_space_token, space_token, \
+         submit_host, priority, max_time_in_queue, internal_job_params, overwrite_flag, \
          copy_pin_lifetime, checksum_method, bring_online, retry, retry_delay, job_metadata, archive_timeout, \
-         dst_file_report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         dst_file_report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&submission.job_id)
     .bind(submission.entry_state())
@@ -167,17 +225,15 @@ async fn job_row(
     .bind(destination)
     .bind(&user.dn)
     .bind(&user.delegation_id)
-    .bind(&user.vos[0])
+    .bind(user.vos.first())
     .bind(timestamp(now))
     .bind(HOST)
     .bind(params.priority)
     .bind(params.max_time_in_queue)
     .bind(&params.internal)
     .bind(params.overwrite_flag)
-    .bind(&params.source_space_token)
-    .bind(&params.space_token)
     .bind(params.copy_pin_lifetime)
-    .bind(submission.checksum_method())
+    .bind(&submission.checksum_method)
     .bind(params.bring_online)
     .bind(params.retry)
     .bind(params.retry_delay)
@@ -199,8 +255,8 @@ async fn file_row(
     sqlx::query(
         "INSERT INTO t_file (file_index, job_id, file_state, file_state_initial, source_surl, dest_surl, source_se, dest_se, \
          checksum, user_filesize, file_metadata, staging_metadata, archive_metadata, selection_strategy, hashed_id, vo_name, \
-         activity, priority, scitag, src_token_id, dst_token_id) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         activity, priority, scitag, src_token_id, dst_token_id, dest_surl_uuid) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(file.index)
     .bind(&submission.job_id)
@@ -217,12 +273,13 @@ async fn file_row(
     .bind(&file.archive_metadata)
     .bind(&file.strategy)
     .bind(file.hashed_id)
-    .bind(&user.vos[0])
+    .bind(user.vos.first())
     .bind(&file.activity)
     .bind(submission.params.priority)
     .bind(file.scitag)
     .bind(&file.source_token)
     .bind(&file.destination_token)
+    .bind(&file.destination_id)
     .execute(&mut **write)
     .await
     .map(drop)

@@ -3,19 +3,15 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
-use token_core::{AccessToken, UnixSeconds, random_hex};
+use token_core::{UnixSeconds, random_hex};
 use uuid::{Builder, Uuid};
 
+use super::RestSettings;
 use super::answer::Refusal;
 use super::caller::{User, deterministic_id};
-use super::params::{JobId, JobParams, given, metadata};
-use super::python_json::dumps;
-use super::surl::Surl;
-use super::tokens::{self, NewToken, list};
-
-/// Largest file metadata of the shipped configuration, and of staging and archive metadata.
-const FILE_METADATA: usize = 4096;
-const OTHER_METADATA: usize = 1024;
+use super::new_file::{Duplicates, NewFile, file_rows, hashed_id};
+use super::params::{JobId, JobParams, given, job_metadata};
+use super::tokens::{self, NewToken};
 
 /// Strategies that FTS knows.
 const STRATEGIES: [&str; 10] = [
@@ -31,28 +27,6 @@ const STRATEGIES: [&str; 10] = [
     "waiting-time-with-error",
 ];
 
-/// A row of `t_file` to be.
-#[derive(Clone, Debug)]
-pub(super) struct NewFile {
-    /// Rows of one entry share it.
-    pub(super) index: i64,
-    pub(super) source: Surl,
-    pub(super) destination: Surl,
-    /// What the state would be without tokens.
-    pub(super) state: &'static str,
-    pub(super) source_token: Option<String>,
-    pub(super) destination_token: Option<String>,
-    pub(super) filesize: i64,
-    pub(super) strategy: String,
-    pub(super) checksum: Option<String>,
-    pub(super) metadata: Option<String>,
-    pub(super) staging_metadata: Option<String>,
-    pub(super) archive_metadata: Option<String>,
-    pub(super) activity: String,
-    pub(super) scitag: Option<i64>,
-    pub(super) hashed_id: i64,
-}
-
 /// The rows of one submission.
 #[derive(Clone, Debug)]
 pub(super) struct Submission {
@@ -62,16 +36,24 @@ pub(super) struct Submission {
     pub(super) job_type: &'static str,
     pub(super) files: Vec<NewFile>,
     pub(super) tokens: Vec<NewToken>,
+    /// n, s, t or b: what is compared.
+    pub(super) checksum_method: String,
+    /// Whether files wait in TOKEN_PREP for refresh tokens: those of token users.
+    pub(super) prepared: bool,
+    /// Ids of tokens for which nothing waits.
+    pub(super) unmanaged: Vec<String>,
     /// Whether the body had `params` at all.
     had_params: bool,
 }
 
 impl Submission {
-    /// Reads the body of `POST /jobs`.
-    pub(super) fn read(body: &[u8], user: &User, now: UnixSeconds) -> Result<Self, Refusal> {
-        let body: Value =
-            serde_json::from_slice(body).map_err(|_| Refusal::bad("Badly formatted JSON request"))?;
-        let Value::Object(mut body) = body else { return Err(Refusal::bad("Expecting a dictionary")) };
+    /// Reads the body of `POST /jobs`. What is wrong first in the order of the original is told.
+    pub(super) fn read(
+        mut body: Map<String, Value>,
+        user: &User,
+        settings: &RestSettings,
+        now: UnixSeconds,
+    ) -> Result<Self, Refusal> {
         let had_params = body.contains_key("params");
         let params = match body.remove("params").unwrap_or_else(|| Map::new().into()) {
             Value::Object(params) => params,
@@ -82,30 +64,63 @@ impl Submission {
                 ));
             }
         };
-        let mut files = entries(body.remove("files"))?;
-        tokens::fill_with_bearer(&mut files, &user.bearer)?;
-        if body.get("delete").is_some_and(|delete| !delete.is_null()) {
+        let metadata = job_metadata(given(&params, "job_metadata"), user.method_name())?;
+        let files = body.remove("files").filter(|files| !files.is_null());
+        let deletes = body.get("delete").is_some_and(|delete| !delete.is_null());
+        let mut files = match (files, user.bearer()) {
+            // Without tokens to be filled in, nobody looks at the files before the deletions.
+            (None, None) if deletes => Vec::new(),
+            (None, None) => return Err(Refusal::bad("No transfers operations specified")),
+            (files, _) => entries(files)?,
+        };
+        if let Some(bearer) = user.bearer() {
+            tokens::fill_with_bearer(&mut files, bearer)?;
+        }
+        if deletes {
             let message = "Deletion jobs are no longer supported by FTS".into();
             return Err(Refusal::Json(axum::http::StatusCode::METHOD_NOT_ALLOWED, message));
         }
-        let params = JobParams::read(&params, now)?;
-        let job_id = match &params.job_id {
+        let (vo, job_id) = (user.vo()?, JobId::read(&params)?);
+        let job_id = match &job_id {
             JobId::Standard => fresh_id(),
-            JobId::Deterministic(sid) => deterministic_id(&user.vos[0], sid),
+            JobId::Deterministic(sid) => deterministic_id(vo, sid),
         };
-        files.iter().try_for_each(tokens::check_lists)?;
-        let tokens = tokens::distinct(&files)?;
+        let mut tokens = Vec::new();
+        if user.bearer().is_some() {
+            files.iter().try_for_each(tokens::check_lists)?;
+            tokens = tokens::distinct(&files)?;
+        }
+        let params = JobParams::read(&params, metadata, now)?;
+        params.check_disk_destinations(&files)?;
 
+        let duplicates = match (settings.checks_duplicates(vo), settings.uuid5_takes_bytes) {
+            (false, _) => Duplicates::Allowed,
+            (true, true) => Duplicates::Checked,
+            (true, false) => Duplicates::Broken,
+        };
         let mut rows = Vec::new();
         let shared = (params.multihop || params.reuse || params.staging()).then(hashed_id);
         for (index, file) in (0_i64..).zip(&files) {
-            rows.extend(file_rows(file, index, &params, shared)?);
+            rows.extend(file_rows(file, index, &params, shared, duplicates)?);
         }
         if rows.is_empty() {
             return Err(Refusal::bad("No valid pairs available"));
         }
+        let checksum_method = params.checksum_method(last_checksum(&rows))?;
         let job_type = job_type(&params, &rows)?;
-        let mut submission = Self { job_id, params, job_type, files: rows, tokens, had_params };
+        let prepared = user.bearer().is_some();
+        let unmanaged = if settings.non_managed_tokens { tokens::offline_less(&tokens) } else { Vec::new() };
+        let mut submission = Self {
+            job_id,
+            params,
+            job_type,
+            checksum_method,
+            files: rows,
+            tokens,
+            prepared,
+            unmanaged,
+            had_params,
+        };
         if submission.params.multihop {
             submission.files[0].state = submission.entry_state();
         }
@@ -133,7 +148,11 @@ impl Submission {
     /// On a job of several replicas: lets the best one begin. `queued` tells how many files of this VO wait between a
     /// source and the destination; the strategies that need statistics of past transfers have none here, and take the
     /// first source.
-    pub(super) fn choose_replica(&mut self, queued: &HashMap<String, i64>) -> Result<(), Refusal> {
+    pub(super) fn choose_replica(
+        &mut self,
+        queued: &HashMap<String, i64>,
+        check_duplicates: bool,
+    ) -> Result<(), Refusal> {
         if self.job_type != "R" {
             return Ok(());
         }
@@ -148,6 +167,9 @@ impl Submission {
             }
         };
         self.files[best].state = self.entry_state();
+        if check_duplicates {
+            self.files[best].claim_destination();
+        }
         Ok(())
     }
 
@@ -187,12 +209,11 @@ impl Submission {
     pub(super) fn entry_state(&self) -> &'static str {
         if self.params.staging() { "STAGING" } else { "SUBMITTED" }
     }
+}
 
-    /// The letter in `t_job.checksum_method`. The last file with a checksum decides, as in the original.
-    pub(super) fn checksum_method(&self) -> String {
-        let last = self.files.iter().rev().find_map(|file| file.checksum.as_ref());
-        self.params.checksum_method(last.is_some_and(|checksum| !checksum.is_empty()))
-    }
+/// Whether the last file that has a checksum at all has more than an empty one: it decides, as in the original.
+fn last_checksum(files: &[NewFile]) -> bool {
+    files.iter().rev().find_map(|file| file.checksum.as_ref()).is_some_and(|checksum| !checksum.is_empty())
 }
 
 fn common(files: &[NewFile], storage: fn(&NewFile) -> &String) -> Option<&str> {
@@ -209,98 +230,6 @@ fn entries(files: Option<Value>) -> Result<Vec<Map<String, Value>>, Refusal> {
         _ => Err(Refusal::malformed("argument of this type is not iterable")),
     };
     files.into_iter().map(object).collect()
-}
-
-fn urls(file: &Map<String, Value>, name: &str) -> Result<Vec<Surl>, Refusal> {
-    if !file.contains_key(name) {
-        return Err(Refusal::bad(format!("Missing parameter: '{name}'")));
-    }
-    list(file, name).iter().map(|url| Surl::parse(url.as_str().ok_or_else(Refusal::internal)?)).collect()
-}
-
-/// The rows of one entry: every source with every destination.
-fn file_rows(
-    file: &Map<String, Value>,
-    index: i64,
-    params: &JobParams,
-    shared: Option<i64>,
-) -> Result<Vec<NewFile>, Refusal> {
-    let (sources, destinations) = (urls(file, "sources")?, urls(file, "destinations")?);
-    let several = sources.len() > 1;
-    let state = match (several || params.multihop, params.staging()) {
-        (true, _) => "NOT_USED",
-        (_, true) => "STAGING",
-        _ => "SUBMITTED",
-    };
-    let shared = shared.or_else(|| several.then(hashed_id));
-    let token_ids = |name| list(file, name).iter().map(token_id).collect::<Vec<_>>();
-    let (source_tokens, destination_tokens) = (token_ids("source_tokens"), token_ids("destination_tokens"));
-    let mut rows = Vec::new();
-    for (s, source) in sources.iter().enumerate() {
-        for (d, destination) in destinations.iter().enumerate() {
-            rows.push(NewFile {
-                index,
-                source: source.clone(),
-                destination: destination.clone(),
-                state,
-                source_token: source_tokens.get(s).cloned().flatten(),
-                destination_token: destination_tokens.get(d).cloned().flatten(),
-                filesize: filesize(file.get("filesize"))?,
-                strategy: text(file, "selection_strategy").unwrap_or("auto").to_owned(),
-                checksum: text(file, "checksum").map(str::to_owned),
-                scitag: scitag(given(file, "scitag"))?,
-                metadata: given(file, "metadata")
-                    .map(|m| metadata(m, FILE_METADATA))
-                    .transpose()?
-                    .map(|m| dumps(&m)),
-                staging_metadata: object(file, "staging_metadata", "Staging")?,
-                archive_metadata: object(file, "archive_metadata", "Archive")?,
-                activity: text(file, "activity").unwrap_or("default").to_owned(),
-                hashed_id: shared.unwrap_or_else(hashed_id),
-            });
-        }
-    }
-    Ok(rows)
-}
-
-fn text<'a>(file: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    file.get(name).and_then(Value::as_str)
-}
-
-fn token_id(token: &Value) -> Option<String> {
-    let token = AccessToken::new(token.as_str()?).ok()?;
-    Some(token.fingerprint().to_string())
-}
-
-fn object(file: &Map<String, Value>, name: &str, shown: &str) -> Result<Option<String>, Refusal> {
-    match given(file, name) {
-        None => Ok(None),
-        Some(value @ Value::Object(_)) => Ok(Some(dumps(&metadata(value, OTHER_METADATA)?))),
-        Some(_) => Err(Refusal::value(format!("{shown} metadata not in JSON format"))),
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the column is a whole number")]
-fn filesize(value: Option<&Value>) -> Result<i64, Refusal> {
-    match value {
-        None | Some(Value::Null) => Ok(0),
-        Some(Value::Number(size)) => Ok(size.as_i64().or(size.as_f64().map(|size| size as i64)).unwrap_or(0)),
-        Some(Value::String(size)) => match size.trim().parse::<f64>() {
-            Ok(size) => Ok(size as i64),
-            Err(_) => Err(Refusal::value(format!("could not convert string to float: '{size}'"))),
-        },
-        Some(_) => Err(Refusal::malformed("float() argument must be a string or a real number")),
-    }
-}
-
-fn scitag(value: Option<&Value>) -> Result<Option<i64>, Refusal> {
-    match value {
-        None => Ok(None),
-        Some(value) => match value.as_i64() {
-            Some(tag @ 65..=65535) => Ok(Some(tag)),
-            _ => Err(Refusal::value("SciTag value out of range 65 to 65535")),
-        },
-    }
 }
 
 fn job_type(params: &JobParams, rows: &[NewFile]) -> Result<&'static str, Refusal> {
@@ -335,9 +264,4 @@ fn job_type(params: &JobParams, rows: &[NewFile]) -> Result<&'static str, Refusa
 fn fresh_id() -> String {
     let random = Uuid::parse_str(&random_hex()).unwrap_or_default();
     Builder::from_random_bytes(random.into_bytes()).into_uuid().to_string()
-}
-
-/// A number of 16 bits by which FTS spreads files over its nodes.
-fn hashed_id() -> i64 {
-    random_hex().get(..4).and_then(|digits| i64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }

@@ -92,14 +92,36 @@ fn read(text: &str) -> Result<NewToken, Refusal> {
     let token = AccessToken::new(text).map_err(|_| lacks("an iss"))?;
     let claims = peek(&token);
     let claim = |name, shown| claims.get(name).ok_or_else(|| lacks(shown));
-    let seconds = |value: &Value| value.as_i64().or(value.as_f64().map(whole)).ok_or_else(Refusal::internal);
+    // A time that is no number is found out when the token is validated.
+    let seconds = |value: &Value| value.as_i64().or(value.as_f64().map(whole)).unwrap_or(0);
     let issuer = claim("iss", "an iss")?.as_str().ok_or_else(Refusal::internal)?;
-    let not_before = seconds(claim("nbf", "a nbf")?)?;
-    let expiry = seconds(claim("exp", "an exp")?)?;
+    let not_before = seconds(claim("nbf", "a nbf")?);
+    let expiry = seconds(claim("exp", "an exp")?);
     let scope = claim("scope", "a scope")?.as_str().ok_or_else(Refusal::internal)?.to_owned();
-    let audience = (!claim("aud", "an aud")?.is_null()).then(|| audience(&claims).join(" "));
+    if let Some(kind) = python_kind(claim("aud", "an aud")?) {
+        let message = "Token audience must be a null, string or list of strings: actual_type=<class";
+        return Err(Refusal::bad(format!("{message} '{kind}'>")));
+    }
+    let audience = (!claims["aud"].is_null()).then(|| audience(&claims).join(" "));
     let issuer = if issuer.ends_with('/') { issuer.to_owned() } else { format!("{issuer}/") };
     Ok(NewToken { token, issuer, not_before, expiry, scope, audience })
+}
+
+/// What Python calls the type of an audience that is none.
+fn python_kind(audience: &Value) -> Option<&'static str> {
+    match audience {
+        Value::Null | Value::String(_) | Value::Array(_) => None,
+        Value::Bool(_) => Some("bool"),
+        Value::Number(number) if number.is_f64() => Some("float"),
+        Value::Number(_) => Some("int"),
+        Value::Object(_) => Some("dict"),
+    }
+}
+
+/// The ids of those tokens that have no `offline_access`.
+pub(super) fn offline_less(tokens: &[NewToken]) -> Vec<String> {
+    let without = |token: &&NewToken| !token.scope.split_whitespace().any(|item| item == "offline_access");
+    tokens.iter().filter(without).map(|token| token.token.fingerprint().to_string()).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a time has no fraction in the table")]

@@ -1,4 +1,4 @@
-//! Which tokens FTS believes: its offline validation, as fts-rest 3.13.4 was observed to do it.
+//! Which tokens FTS believes: by signature and claims, or by asking the issuer, as fts-rest 3.13.4 was observed to do it.
 //!
 //! This is on purpose not `token_core::verify`: FTS asks for no `wlcg.ver`, takes any key when the `kid` is unknown, and
 //! reads no scopes.
@@ -15,7 +15,7 @@ use token_core::http::{self, HttpSettings};
 use token_core::{AccessToken, Clock, UnixSeconds};
 use tokio::sync::Mutex;
 
-use super::Provider;
+use super::{FtsConfig, Provider};
 use crate::pki::Pki;
 
 /// Longest discovery document or JWKS.
@@ -26,76 +26,116 @@ struct Published {
     /// The `issuer` of its metadata: tokens must have this very string.
     issuer: String,
     keys: JwkSet,
+    introspection: Option<String>,
+}
+
+/// A provider, and what was fetched from there.
+struct Known {
+    /// As configured.
+    issuer: String,
+    /// What its metadata is below.
+    url: String,
+    published: Option<Arc<Published>>,
 }
 
 /// The providers and their keys.
 pub(super) struct Trust {
     client: Client,
     clock: Arc<dyn Clock>,
-    /// Issuer as configured, and what was fetched from there. The lock is held while fetching: one flight.
-    providers: Mutex<Vec<(String, Option<Arc<Published>>)>>,
+    /// The lock is held while fetching: one flight.
+    providers: Mutex<Vec<Known>>,
 }
 
 impl Trust {
     /// Trust in these providers. Nothing is fetched yet.
-    pub(super) fn new(pki: &Pki, providers: &[Provider], clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(super) fn new(pki: &Pki, config: &FtsConfig, clock: Arc<dyn Clock>) -> Result<Self> {
         let client = http::client(&HttpSettings {
             ca_file: Some(pki.ca_file().to_owned()),
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(3),
         })?;
-        let providers = providers.iter().map(|provider| (provider.issuer.clone(), None)).collect();
-        Ok(Self { client, clock, providers: Mutex::new(providers) })
+        let known = |provider: &Provider| {
+            let issuer = provider.issuer.clone();
+            let url = config.rest.discovery.get(&issuer).unwrap_or(&issuer).clone();
+            Known { issuer, url, published: None }
+        };
+        let providers = Mutex::new(config.providers.iter().map(known).collect());
+        Ok(Self { client, clock, providers })
     }
 
     /// Fetches what is still missing. The real server does so at its start only; here an issuer that comes up later is
     /// found at the next request.
     pub(super) async fn fetch(&self) {
         let mut providers = self.providers.lock().await;
-        for (issuer, published) in providers.iter_mut().filter(|(_, published)| published.is_none()) {
-            match self.published(issuer).await {
-                Some(found) => *published = Some(Arc::new(found)),
-                None => tracing::warn!(issuer, "no keys to be had from this token provider"),
+        for known in providers.iter_mut().filter(|known| known.published.is_none()) {
+            match self.published(&known.url).await {
+                Some(found) => known.published = Some(Arc::new(found)),
+                None => tracing::warn!(issuer = known.issuer, "no keys to be had from this token provider"),
             }
         }
     }
 
-    async fn published(&self, issuer: &str) -> Option<Published> {
-        let metadata = self.json(&format!("{issuer}.well-known/openid-configuration")).await?;
+    async fn published(&self, url: &str) -> Option<Published> {
+        let metadata = self.json(&format!("{url}.well-known/openid-configuration")).await?;
         let keys = self.json(metadata["jwks_uri"].as_str()?).await?;
         Some(Published {
             issuer: metadata["issuer"].as_str()?.to_owned(),
             keys: serde_json::from_value(keys).ok()?,
+            introspection: metadata["introspection_endpoint"].as_str().map(str::to_owned),
         })
     }
 
     async fn json(&self, url: &str) -> Option<Value> {
         #[expect(clippy::disallowed_methods, reason = "no redirects, time-outs set, bounded body")]
         let response = self.client.get(url).send().await.ok()?;
-        if !response.status().is_success() {
-            return None;
-        }
-        serde_json::from_slice(&http::body(response, LIMIT).await.ok()??).ok()
+        answer(response).await
     }
 
     /// The claims of a token that passes; `audiences`, when given, must have one of the token's.
     pub(super) async fn validate(&self, token: &AccessToken, audiences: Option<&[String]>) -> Option<Value> {
         let claims = peek(token);
-        self.fetch().await;
-        let issuer = claims["iss"].as_str()?;
-        let found = {
-            let providers = self.providers.lock().await;
-            providers
-                .iter()
-                .filter_map(|(_, published)| published.clone())
-                .find(|one| one.issuer == issuer)?
-        };
+        let found = self.of(claims["iss"].as_str()?).await?.1;
         let named = |audiences: &[String]| audience(&claims).iter().any(|aud| audiences.contains(aud));
         let passes = in_time(&claims, self.clock.now())
             && audiences.is_none_or(named)
             && signed(token.expose(), &found.keys).unwrap_or(false);
         passes.then_some(claims)
     }
+
+    /// The claims of a token that its issuer calls active and that has `offline_access`.
+    pub(super) async fn introspect(&self, token: &AccessToken, providers: &[Provider]) -> Option<Value> {
+        let claims = peek(token);
+        let (issuer, found) = self.of(claims["iss"].as_str()?).await?;
+        let provider = providers.iter().find(|provider| provider.issuer == issuer)?;
+        let request = self
+            .client
+            .post(found.introspection.as_deref()?)
+            .basic_auth(&provider.client_id, Some(provider.client_secret.expose()))
+            .form(&[("token", token.expose()), ("token_type_hint", "access_token")]);
+        #[expect(clippy::disallowed_methods, reason = "no redirects, time-outs set, bounded body")]
+        let told = answer(request.send().await.ok()?).await?;
+        let scope = told["scope"].as_str().unwrap_or_default();
+        let passes = told["active"] == true && scope.split_whitespace().any(|item| item == "offline_access");
+        passes.then_some(claims)
+    }
+
+    /// The provider whose tokens have this `iss`: its configured name, and what it published.
+    async fn of(&self, issuer: &str) -> Option<(String, Arc<Published>)> {
+        self.fetch().await;
+        let providers = self.providers.lock().await;
+        providers.iter().find_map(|known| {
+            let published = known.published.clone().filter(|published| published.issuer == issuer)?;
+            Some((known.issuer.clone(), published))
+        })
+    }
+}
+
+/// The JSON of an answer that is a success.
+async fn answer(response: reqwest::Response) -> Option<Value> {
+    if !response.status().is_success() {
+        return None;
+    }
+    serde_json::from_slice(&http::body(response, LIMIT).await.ok()??).ok()
 }
 
 /// The claims, unchecked; null when it is no JWT.

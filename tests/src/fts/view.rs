@@ -25,6 +25,16 @@ enum Kind {
 }
 use Kind::{Bool, Flag, Int, Json, Real, Text, Time};
 
+/// Which rows of a list are at their end.
+pub(super) enum Ended {
+    /// None.
+    No,
+    /// It does not matter.
+    Any,
+    /// All, since this time.
+    Since(String),
+}
+
 /// Key, column of `t_job`, kind. What has no key is for us only, and is not shown.
 const JOB: [(&str, &str, Kind); 30] = [
     ("job_id", "job_id", Text),
@@ -145,51 +155,76 @@ pub(super) async fn files(
     Ok(files)
 }
 
-/// Jobs where each of these columns has this value, the newest first.
+/// The file with this id; null when there is none.
+pub(super) async fn file(pool: &SqlitePool, id: i64) -> Result<Value, sqlx::Error> {
+    let sql = format!("{} WHERE file_id = ?", *FILE_LIST);
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(id).fetch_optional(pool).await?;
+    Ok(row.map_or(Value::Null, |row| object(&row, &FILE).into()))
+}
+
+/// Jobs where each of these columns has this value; with a limit, the newest first.
 pub(super) async fn list_jobs(
     pool: &SqlitePool,
     equal: &[(&str, &str)],
     states: Option<&[&str]>,
-    unfinished: bool,
+    ended: &Ended,
     limit: Option<i64>,
 ) -> Result<Vec<Map<String, Value>>, sqlx::Error> {
-    let mut sql = format!("{} WHERE 1", *JOB_LIST);
-    let states = states.map(|states| Value::from(states.to_vec()).to_string());
-    if states.is_some() {
-        sql.push_str(" AND job_state IN (SELECT value FROM json_each(?))");
-    }
-    if unfinished {
-        sql.push_str(" AND job_finished IS NULL");
-    }
-    let rows = filtered(pool, sql, states, equal, "submit_time DESC", limit).await?;
+    let states = states.map(|states| ("job_state", states));
+    let order = if limit.is_some() { "submit_time DESC" } else { "job_id" };
+    let filter = Filter { equal, states, ended: ("job_finished", ended), order, limit };
+    let rows = filter.fetch(pool, &JOB_LIST).await?;
     Ok(rows.iter().map(|row| object(row, &JOB)).collect())
 }
 
-/// Files that are not at their end, where each of these columns has this value.
-pub(super) async fn list_files(pool: &SqlitePool, equal: &[(&str, &str)]) -> Result<Vec<Value>, sqlx::Error> {
-    let sql = format!("{} WHERE finish_time IS NULL", *FILE_LIST);
-    let rows = filtered(pool, sql, None, equal, "file_id", Some(1000)).await?;
+/// Files where each of these columns has this value; 1000 at most.
+pub(super) async fn list_files(
+    pool: &SqlitePool,
+    equal: &[(&str, &str)],
+    states: Option<&[&str]>,
+    ended: &Ended,
+) -> Result<Vec<Value>, sqlx::Error> {
+    let states = states.map(|states| ("file_state", states));
+    let filter = Filter { equal, states, ended: ("finish_time", ended), order: "file_id", limit: Some(1000) };
+    let rows = filter.fetch(pool, &FILE_LIST).await?;
     Ok(rows.iter().map(|row| object(row, &FILE).into()).collect())
 }
 
-/// The columns' names are the caller's own, never the user's.
-async fn filtered(
-    pool: &SqlitePool,
-    mut sql: String,
-    first: Option<String>,
-    equal: &[(&str, &str)],
-    order: &str,
+/// Which rows of a table, by columns whose names are ours, never the user's.
+struct Filter<'a> {
+    equal: &'a [(&'a str, &'a str)],
+    states: Option<(&'a str, &'a [&'a str])>,
+    ended: (&'a str, &'a Ended),
+    order: &'a str,
     limit: Option<i64>,
-) -> Result<Vec<SqliteRow>, sqlx::Error> {
-    for (column, _) in equal {
-        let _ = write!(sql, " AND {column} = ?");
+}
+
+impl Filter<'_> {
+    async fn fetch(&self, pool: &SqlitePool, select: &str) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        let (mut sql, mut values) = (format!("{select} WHERE 1"), Vec::new());
+        if let Some((column, states)) = self.states {
+            let _ = write!(sql, " AND {column} IN (SELECT value FROM json_each(?))");
+            values.push(Value::from(states.to_vec()).to_string());
+        }
+        match self.ended {
+            (column, Ended::No) => {
+                let _ = write!(sql, " AND {column} IS NULL");
+            }
+            (column, Ended::Since(time)) => {
+                let _ = write!(sql, " AND {column} >= ?");
+                values.push(time.clone());
+            }
+            (_, Ended::Any) => (),
+        }
+        for (column, value) in self.equal {
+            let _ = write!(sql, " AND {column} = ?");
+            values.push((*value).to_owned());
+        }
+        let _ = write!(sql, " ORDER BY {} LIMIT ?", self.order);
+        let query =
+            values.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, value| query.bind(value));
+        query.bind(self.limit.unwrap_or(-1)).fetch_all(pool).await
     }
-    let _ = write!(sql, " ORDER BY {order} LIMIT ?");
-    let mut query = sqlx::query(AssertSqlSafe(sql));
-    for value in first.into_iter().chain(equal.iter().map(|(_, value)| (*value).to_owned())) {
-        query = query.bind(value);
-    }
-    query.bind(limit.unwrap_or(-1)).fetch_all(pool).await
 }
 
 /// Only these keys, as far as they are there: unknown names are left out silently.

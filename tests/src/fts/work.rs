@@ -163,7 +163,7 @@ async fn close(write: &mut Writing, file: &File, ended: &Ended, now: &str) -> Re
     let mebibytes = moved as f64 / 1_048_576.0;
     sqlx::query(
         "UPDATE t_file SET file_state = ?, reason = ?, current_failures = ?, filesize = ?, transferred = ?, tx_duration = ?, \
-         throughput = ?, finish_time = ? WHERE file_id = ?",
+         throughput = ?, finish_time = ?, dest_surl_uuid = NULL WHERE file_id = ?",
     )
     .bind(state)
     .bind(reason)

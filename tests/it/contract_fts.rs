@@ -28,6 +28,8 @@ mod replay;
 mod rig;
 #[path = "contract_fts/rows.rs"]
 mod rows;
+#[path = "contract_fts/submission.rs"]
+mod submission;
 
 #[tokio::main]
 #[expect(clippy::print_stderr, reason = "a test target with its own report")]

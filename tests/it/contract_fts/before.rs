@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::recording::{Recording, Row};
 use super::rows::{Rows, row_of, usual_file, usual_job};
+use super::submission;
 
 const CANCELED: &str = "Job canceled by the user";
 
@@ -32,11 +33,11 @@ struct Before<'a> {
 
 impl Before<'_> {
     fn read(&mut self) {
-        self.delegation();
+        self.rows.extend(submission::delegation(self.recording));
         let request = &self.recording.request;
         let body = &self.recording.response.body;
         match (request.method.as_str(), request.elements().as_slice()) {
-            ("POST" | "PUT", ["jobs"]) => self.submission(),
+            ("POST" | "PUT", ["jobs"]) => self.rows.extend(submission::before(self.recording, &self.now)),
             (_, ["jobs", "vo", _] | ["jobs", "all"]) => (),
             ("GET", ["jobs"]) => {
                 self.listed_jobs();
@@ -57,75 +58,6 @@ impl Before<'_> {
             (_, ["jobs", id, "files", ..]) => self.files(id, request.elements().get(3).copied()),
             ("GET", ["jobs", id, field]) => self.field(id, field),
             _ => (),
-        }
-    }
-
-    /// A certificate is of no use without a delegated proxy; how long it lives is told where it matters.
-    fn delegation(&mut self) {
-        let message = self.recording.message();
-        if !self.recording.by_certificate() || message.starts_with("No delegation") {
-            return;
-        }
-        let expired =
-            message.split_once("expired ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<i64>().ok());
-        let left = match expired {
-            Some(ago) => -ago,
-            None if message.contains("less than one hour") => 1800,
-            None => 12 * 3600,
-        };
-        let dn = self.recording.user_dn();
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, dn.as_bytes());
-        let row = json!({
-            "dlg_id": token_core::hex(&digest.as_ref()[..8]), "dn": dn,
-            "termination_time": time(self.recording.recorded_at + left),
-        });
-        self.push("t_credential", row);
-    }
-
-    fn push(&mut self, table: &'static str, row: Value) {
-        if let Value::Object(row) = row {
-            self.rows.push((table, row));
-        }
-    }
-
-    /// Storage that is banned, and tokens that were exchanged already: a submission does not do that.
-    fn submission(&mut self) {
-        if let Some(storage) = self.recording.message().strip_suffix(" is banned") {
-            self.push("t_bad_ses", json!({"se": storage, "vo": "*", "status": "CANCEL"}));
-        }
-        for row in self.recording.rows_after("t_file") {
-            let state = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            if state("file_state").starts_with("ON_HOLD")
-                || state("file_state_initial").starts_with("ON_HOLD")
-            {
-                self.push("t_bad_ses", json!({"se": row["dest_se"], "vo": "*", "status": "WAIT_AS"}));
-            }
-        }
-        self.queue();
-        for row in self.recording.rows_after("t_token") {
-            if row.get("refresh_token").is_some_and(|token| !token.is_null()) {
-                self.rows.push(("t_token", row));
-            }
-        }
-    }
-
-    /// A replica that is not the first begins where fewer files wait: one waits on the links of those before it.
-    fn queue(&mut self) {
-        let files = self.recording.rows_after("t_file");
-        let spare = |row: &Row| {
-            ["file_state", "file_state_initial"].iter().any(|name| row.get(*name) == Some(&json!("NOT_USED")))
-        };
-        let several =
-            files.len() > 1 && files.iter().all(|row| row.get("file_index") == files[0].get("file_index"));
-        let Some(first) = files.iter().position(|row| !spare(row)).filter(|_| several) else { return };
-        for row in &files[..first] {
-            let id = "00000000-0000-0000-0000-00000000beef";
-            let mut file = usual_file(id);
-            for column in ["source_se", "dest_se", "vo_name"] {
-                file.insert(column.into(), row[column].clone());
-            }
-            self.rows.push(("t_job", usual_job(id, &self.now)));
-            self.rows.push(("t_file", file));
         }
     }
 

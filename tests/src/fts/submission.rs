@@ -42,8 +42,8 @@ pub(super) struct Submission {
     pub(super) prepared: bool,
     /// Ids of tokens for which nothing waits.
     pub(super) unmanaged: Vec<String>,
-    /// Whether the body had `params` at all.
-    had_params: bool,
+    /// What `params` want of tape, if the body has any.
+    tape: Option<Option<&'static str>>,
 }
 
 impl Submission {
@@ -54,32 +54,10 @@ impl Submission {
         settings: &RestSettings,
         now: UnixSeconds,
     ) -> Result<Self, Refusal> {
-        let had_params = body.contains_key("params");
-        let params = match body.remove("params").unwrap_or_else(|| Map::new().into()) {
-            Value::Object(params) => params,
-            Value::Null => return Err(Refusal::malformed("'NoneType' object is not iterable")),
-            _ => {
-                return Err(Refusal::malformed(
-                    "cannot convert dictionary update sequence element #0 to a sequence",
-                ));
-            }
-        };
+        let tape = body.get("params").map(tape_wanted);
+        let params = params_of(&mut body)?;
         let metadata = job_metadata(given(&params, "job_metadata"), user.method_name())?;
-        let files = body.remove("files").filter(|files| !files.is_null());
-        let deletes = body.get("delete").is_some_and(|delete| !delete.is_null());
-        let mut files = match (files, user.bearer()) {
-            // Without tokens to be filled in, nobody looks at the files before the deletions.
-            (None, None) if deletes => Vec::new(),
-            (None, None) => return Err(Refusal::bad("No transfers operations specified")),
-            (files, _) => entries(files)?,
-        };
-        if let Some(bearer) = user.bearer() {
-            tokens::fill_with_bearer(&mut files, bearer)?;
-        }
-        if deletes {
-            let message = "Deletion jobs are no longer supported by FTS".into();
-            return Err(Refusal::Json(axum::http::StatusCode::METHOD_NOT_ALLOWED, message));
-        }
+        let files = files_of(&mut body, user)?;
         let (vo, job_id) = (user.vo()?, JobId::read(&params)?);
         let job_id = match &job_id {
             JobId::Standard => fresh_id(),
@@ -119,7 +97,7 @@ impl Submission {
             tokens,
             prepared,
             unmanaged,
-            had_params,
+            tape,
         };
         if submission.params.multihop {
             submission.files[0].state = submission.entry_state();
@@ -129,19 +107,13 @@ impl Submission {
 
     /// What a token user may not do, looked at after the tokens were found to be valid.
     pub(super) fn check_tape(&self) -> Result<(), Refusal> {
-        if !self.had_params {
+        match self.tape {
             // The handler reads `params` from the body as it came (observed).
-            return Err(Refusal::internal());
-        }
-        let what = [
-            (self.params.archive_timeout, "archive to tape"),
-            (self.params.bring_online, "retrieve from tape"),
-        ];
-        match what.into_iter().find(|(seconds, _)| *seconds > 0) {
-            Some((_, what)) => {
+            None => Err(Refusal::internal()),
+            Some(None) => Ok(()),
+            Some(Some(what)) => {
                 Err(Refusal::bad(format!("Requests to {what} using token authentication are not supported")))
             }
-            None => Ok(()),
         }
     }
 
@@ -219,6 +191,45 @@ fn last_checksum(files: &[NewFile]) -> bool {
 fn common(files: &[NewFile], storage: fn(&NewFile) -> &String) -> Option<&str> {
     let first = storage(&files[0]);
     files.iter().all(|file| storage(file) == first).then_some(first)
+}
+
+fn params_of(body: &mut Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
+    match body.remove("params") {
+        None => Ok(Map::new()),
+        Some(Value::Object(params)) => Ok(params),
+        Some(Value::Null) => Err(Refusal::malformed("'NoneType' object is not iterable")),
+        Some(_) => {
+            Err(Refusal::malformed("cannot convert dictionary update sequence element #0 to a sequence"))
+        }
+    }
+}
+
+/// What is wanted of tape: only a whole number is looked at.
+fn tape_wanted(params: &Value) -> Option<&'static str> {
+    let wants = [("archive_timeout", "archive to tape"), ("bring_online", "retrieve from tape")];
+    let positive =
+        |value: &Value| value.as_i64().is_some_and(|seconds| seconds > 0) || *value == Value::Bool(true);
+    wants.into_iter().find(|(name, _)| positive(&params[*name])).map(|(_, what)| what)
+}
+
+/// The entries of a body, with the bearer filled in where a token user gives no tokens.
+fn files_of(body: &mut Map<String, Value>, user: &User) -> Result<Vec<Map<String, Value>>, Refusal> {
+    let files = body.remove("files").filter(|files| !files.is_null());
+    let deletes = body.get("delete").is_some_and(|delete| !delete.is_null());
+    let mut files = match (files, user.bearer()) {
+        // Without tokens to be filled in, nobody looks at the files before the deletions.
+        (None, None) if deletes => Vec::new(),
+        (None, None) => return Err(Refusal::bad("No transfers operations specified")),
+        (files, _) => entries(files)?,
+    };
+    if let Some(bearer) = user.bearer() {
+        tokens::fill_with_bearer(&mut files, bearer)?;
+    }
+    if deletes {
+        let message = "Deletion jobs are no longer supported by FTS".into();
+        return Err(Refusal::Json(axum::http::StatusCode::METHOD_NOT_ALLOWED, message));
+    }
+    Ok(files)
 }
 
 fn entries(files: Option<Value>) -> Result<Vec<Map<String, Value>>, Refusal> {

@@ -1,5 +1,6 @@
 //! FTS as a whole: its REST answers beside the recorded ones, and transfers between two storages.
 
+mod bans;
 mod refusals;
 mod rest;
 mod transfer;

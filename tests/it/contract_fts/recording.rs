@@ -149,9 +149,9 @@ impl Request {
         self.path.split('?').next().unwrap_or_default()
     }
 
-    /// The elements of the path.
+    /// The elements of the path; a slash at its end is none.
     pub(crate) fn elements(&self) -> Vec<&str> {
-        self.path().split('/').skip(1).collect()
+        self.path().split('/').filter(|element| !element.is_empty()).collect()
     }
 
     /// A parameter of the query, as it stands.

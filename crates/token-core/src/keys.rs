@@ -44,6 +44,20 @@ pub enum KeysError {
 }
 
 /// The keys of one issuer; one fetch in flight at a time, and all who need keys meanwhile wait for it.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use token_core::http::{HttpSettings, client};
+/// use token_core::{Issuer, IssuerKeys, Policy, SystemClock};
+///
+/// # async fn example(token: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let issuer = Issuer::new("https://iam.example/")?;
+/// let policy = Policy::new(issuer.as_str(), vec!["https://se.example".into()]);
+/// let keys = IssuerKeys::new(issuer, client(&HttpSettings::default())?, Arc::new(SystemClock));
+/// let claims = keys.verify(token, &policy).await?; // fetches the keys when it must
+/// println!("{:?} may {:?}", claims.sub, claims.scopes()?);
+/// # Ok(()) }
+/// ```
 pub struct IssuerKeys {
     issuer: Issuer,
     http: Client,

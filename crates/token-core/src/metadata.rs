@@ -12,6 +12,18 @@ const CALL: &str = "discovery";
 const LIMIT: usize = 256 * 1024;
 
 /// The part of an issuer's metadata that we use.
+///
+/// ```
+/// use token_core::{Issuer, IssuerMetadata};
+///
+/// let document = br#"{"issuer": "https://iam.example/", "token_endpoint": "https://iam.example/token",
+///     "jwks_uri": "https://iam.example/jwk"}"#;
+/// let issuer = Issuer::new("https://iam.example/")?;
+/// assert_eq!(IssuerMetadata::parse(document, &issuer)?.token_endpoint.path(), "/token");
+/// let other = Issuer::new("https://iam.example")?;
+/// assert!(IssuerMetadata::parse(document, &other).is_err(), "the slash at the end counts");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Deserialize)]
 pub struct IssuerMetadata {
     /// The issuer's own name, equal to the one asked for.

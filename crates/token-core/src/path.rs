@@ -22,6 +22,17 @@ pub enum PathError {
 
 /// A normal, absolute path below an issuer's base path at a storage. Equality and order are those of the elements
 /// after percent-decoding.
+///
+/// ```
+/// use token_core::StoragePath;
+///
+/// let area = StoragePath::parse("/data")?;
+/// assert!(area.covers(&StoragePath::parse("/data/run1/f")?));
+/// assert!(!area.covers(&StoragePath::parse("/database")?));
+/// assert!(StoragePath::parse("/data/../etc").is_err());
+/// assert_eq!(StoragePath::from_url_path("//data/a b")?.to_string(), "/data/a%20b");
+/// # Ok::<(), token_core::PathError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoragePath {
     elements: Vec<String>,

@@ -5,6 +5,17 @@ use crate::profile::Profile;
 use crate::scope::{Compute, Operation, Scope, ScopeSet};
 
 /// Something that is to be done at a storage or compute service. Paths are relative to what the site gives to the issuer.
+///
+/// ```
+/// use token_core::{Action, Profile, ScopeSet, StoragePath};
+///
+/// let held = ScopeSet::parse("storage.create:/out")?;
+/// let file = StoragePath::parse("/out/f")?;
+/// assert!(held.permit(Action::Create(&file), Profile::V1_3).is_ok());
+/// let why = held.permit(Action::Overwrite(&file), Profile::V1_3).unwrap_err();
+/// assert!(why.to_string().contains("storage.modify"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Action<'a> {

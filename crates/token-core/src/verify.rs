@@ -14,6 +14,21 @@ use crate::profile::Profile;
 const MAX_TOKEN: usize = 16 * 1024;
 
 /// What a token must be for one resource.
+///
+/// ```
+/// use token_core::{KeySet, Policy, Profile, UnixSeconds, VerifyError, verify};
+///
+/// let policy = Policy {
+///     max_life_s: Some(6 * 3600),
+///     profile: Profile::V1_2,
+///     ..Policy::new("https://iam.example/", vec!["https://se.example".into()])
+/// };
+/// let keys = KeySet::parse(br#"{"keys":[]}"#)?;
+/// // {"alg":"none","kid":"a"}.{}
+/// let verdict = verify("eyJhbGciOiJub25lIiwia2lkIjoiYSJ9.e30.AA", &keys, &policy, UnixSeconds(1_000));
+/// assert_eq!(verdict.unwrap_err(), VerifyError::Algorithm);
+/// # Ok::<(), VerifyError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The trusted issuers, as exact strings.

@@ -26,6 +26,15 @@ const LONGEST: Duration = Duration::from_secs(60);
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// A device code, and what to tell the person who shall approve it.
+///
+/// ```no_run
+/// # async fn example(client: token_core::OAuthClient, request: token_core::TokenRequest) -> Result<(), token_core::TokenError> {
+/// let device = client.device_authorization(&request).await?;
+/// println!("open {} and enter {}", device.verification_uri, device.user_code);
+/// let approved = client.device_token(&device).await?; // polls as the issuer wants
+/// println!("token {}", approved.grant?.token.fingerprint());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct DeviceAuthorization {
     /// What the person types in there.

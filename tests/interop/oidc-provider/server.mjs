@@ -72,7 +72,7 @@ const issuer = `https://127.0.0.1:${server.address().port}`;
 const provider = new Provider(issuer, {
   adapter: Memory,
   clients,
-  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt'],
+  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'none', 'private_key_jwt'],
   jwks: { keys },
   scopes: ['openid', 'offline_access', ...SCOPES],
   features: {

@@ -39,6 +39,23 @@ async fn a_person_approves_a_device_code() {
     assert_eq!(refused(client.device_token(&device).await), (OAuthCode::InvalidGrant, 400), "good once");
 }
 
+/// A public client (RFC 6749 section 2.1) has no secret; its refresh tokens rotate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_secret_is_approved_too() {
+    let Some(provider) = Provider::start().await else { return };
+    let public = OAuthSettings { authentication: ClientAuthentication::Public, ..provider.settings("phone") };
+    let client = provider.of(public, Arc::new(SystemClock));
+    let wish = request(SE_EC, "storage.read:/data offline_access");
+    let device = client.device_authorization(&wish).await.unwrap();
+    let page = provider.browser().approve(&device.verification_uri_complete.clone().unwrap(), "bob").await;
+    assert!(page.status.is_success(), "{}", page.text);
+    let given = client.device_token(&device).await.unwrap();
+    assert_eq!(provider.verified(&given.grant.unwrap().token, SE_EC).await.sub.as_deref(), Some("bob"));
+    let first = given.refresh.unwrap();
+    let again = client.refresh(&first, &request(SE_EC, "storage.read:/data")).await.unwrap();
+    assert!(again.grant.is_ok() && again.refresh.is_some_and(|second| second != first));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_denies_a_device_code() {
     let Some(provider) = Provider::start().await else { return };

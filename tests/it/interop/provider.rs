@@ -149,6 +149,7 @@ fn clients(keys: &[SigningKey; 2]) -> Value {
         signing(client("signer-ec", "private_key_jwt", &own, FULL), &keys[1], "ES256"),
         secretive(client("exchanger", "client_secret_basic", &[EXCHANGE, REFRESH], LESS)),
         secretive(client("device", "client_secret_basic", &[DEVICE, REFRESH], FULL)),
+        client("phone", "none", &[DEVICE, REFRESH], FULL),
         secretive(client("hasty", "client_secret_basic", &[DEVICE], FULL)),
     ])
 }

@@ -21,6 +21,12 @@ pub(super) struct Verify {
     /// The issuer to trust, exactly as in `iss`: a slash at the end counts.
     #[arg(long)]
     issuer: String,
+    /// Let the issuer be plain http on a loopback address.
+    #[arg(long)]
+    plain_http_on_loopback: bool,
+    /// Take EdDSA signatures too, which the profile does not know.
+    #[arg(long)]
+    eddsa: bool,
     /// A name of the resource that the token is for; may be given several times.
     #[arg(long, required = true)]
     audience: Vec<String>,
@@ -33,6 +39,16 @@ pub(super) struct Verify {
     /// A PEM file of certificate authorities to trust instead of the system's.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+}
+
+/// Arguments of `show`.
+#[derive(Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    which: Which,
+    /// Show the signature too. Who reads it there has the whole token.
+    #[arg(long)]
+    signature: bool,
 }
 
 /// Arguments of `can`.
@@ -79,12 +95,17 @@ pub(super) fn discover(as_json: bool) -> Result<String, Failure> {
 }
 
 /// `show`.
-pub(super) fn show(which: &Which, as_json: bool) -> Result<String, Failure> {
-    let Found { token, place } = which.token()?;
+pub(super) fn show(arguments: &Show, as_json: bool) -> Result<String, Failure> {
+    let Found { token, place } = arguments.which.token()?;
     let claims = Claims::peek(&token).map_err(Failure::usage)?;
+    let signature = token.expose().rsplit('.').next().filter(|_| arguments.signature);
     let now = SystemClock.now();
     if as_json {
-        return Ok(line(&describe(&claims)));
+        let mut shown = describe(&claims);
+        if let Some(signature) = signature {
+            shown["signature"] = json!(signature);
+        }
+        return Ok(line(&shown));
     }
     let mut rows = vec![
         ("token", format!("{} from {place}", token.fingerprint())),
@@ -106,20 +127,29 @@ pub(super) fn show(which: &Which, as_json: bool) -> Result<String, Failure> {
     let counts = claims.effective_groups().is_ok_and(|groups| !groups.is_empty());
     let note = if counts { "" } else { " (does not count: the token has capabilities)" };
     rows.extend(claims.groups.iter().map(|group| ("group", format!("{group}{note}"))));
-    Ok(rows.iter().map(|(name, value)| format!("{name:<11}{}\n", http::printable(value))).collect())
+    let mut text: String =
+        rows.iter().map(|(name, value)| format!("{name:<11}{}\n", http::printable(value))).collect();
+    if let Some(signature) = signature {
+        text.push_str(&format!("signature  {signature}\n"));
+    }
+    Ok(text)
 }
 
 /// `verify`.
 pub(super) async fn verify(arguments: &Verify, as_json: bool) -> Result<String, Failure> {
     let Found { token, .. } = arguments.which.token()?;
-    let issuer = Issuer::new(arguments.issuer.clone())
-        .map_err(|error| Failure::usage(format!("--issuer: {error}")))?;
+    let issuer = match arguments.plain_http_on_loopback {
+        true => Issuer::on_loopback(arguments.issuer.as_str()),
+        false => Issuer::new(arguments.issuer.as_str()),
+    };
+    let issuer = issuer.map_err(|error| Failure::usage(format!("--issuer: {error}")))?;
     let settings = HttpSettings { ca_file: arguments.ca_file.clone(), ..HttpSettings::default() };
     let client = http::client(&settings).map_err(Failure::usage)?;
     let keys = IssuerKeys::new(issuer, client, Arc::new(SystemClock));
     let policy = Policy {
         any_audience: arguments.any_audience,
         profile: arguments.profile,
+        eddsa: arguments.eddsa,
         ..Policy::new(arguments.issuer.clone(), arguments.audience.clone())
     };
     match keys.verify(token.expose(), &policy).await {

@@ -32,7 +32,7 @@ enum Command {
     /// Say where the token that tools would use is found (WLCG Bearer Token Discovery), without printing it.
     Discover,
     /// Say in words what a token says: who, for whom, what it allows, how long. Nothing is checked.
-    Show(Which),
+    Show(look::Show),
     /// Check a token as a resource would: signature, issuer, audience, times, profile.
     Verify(look::Verify),
     /// Say whether a token would allow an operation on a path, and if not, which rule says no.
@@ -100,7 +100,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Discover => look::discover(arguments.json),
-        Command::Show(which) => look::show(&which, arguments.json),
+        Command::Show(show) => look::show(&show, arguments.json),
         Command::Verify(verify) => look::verify(&verify, arguments.json).await,
         Command::Can(can) => look::can(&can, arguments.json),
         Command::Get(get) => get::get(&get, arguments.json).await,

@@ -16,13 +16,25 @@ async fn a_bad_configuration_of_conveyor_is_named() {
     let (_folder, grid) = grid().await;
     let program = grid.binaries.conveyor.clone();
     let before = snapshot(&grid);
-    let cases: [Case; 9] = [
+    let cases: [Case; 13] = [
         ("an unknown section", |text| format!("{text}\n[nonsense]\nx = 1\n"), "nonsense"),
         ("an unknown key", |text| text.replace("[fts]", "[fts]\nca_fiel = \"x\""), "ca_fiel"),
         ("a missing key", |text| text.replacen("database", "databse", 1), "databse"),
         ("no TOML", |text| format!("{text}\nclient_secret = \"canary"), "line"),
         ("an issuer without TLS", |text| text.replace("url = \"https", "url = \"ftp"), "issuer"),
+        ("an issuer in the clear", |text| text.replace("url = \"https", "url = \"http"), "issuer.url"),
         ("no secret file", |text| text.replace("conveyor.secret", "no.secret"), "no.secret"),
+        (
+            "a key file where a secret is wanted",
+            |text| text.replace("client_secret_file", "private_key_file"),
+            "client_secret_file",
+        ),
+        ("no seal key", |text| text.replace("key_file", "# key_file"), "key_credential"),
+        (
+            "no such credential",
+            |text| text.replace("key_file = \"/", "key_credential = \""),
+            "LoadCredential",
+        ),
         ("no CA file", |text| text.replace("ca.pem", "no.pem"), "no.pem"),
         ("no database", |text| text.replace("rucio.sqlite", "no.sqlite"), "no.sqlite"),
         ("a scope without a path", |text| text.replace("storage.read:/ ", "storage.read "), "storage.read"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fts_client::{FileEntry, Identity, JobId, Params, Submission};
+use fts_client::{FileEntry, Identity, JobId, Params, QueueTime, Submission};
 use serde_json::json;
 
 use crate::choose::Plan;
@@ -78,9 +78,10 @@ fn params(plan: &Plan, sid: String, rules: &JobRules) -> Params {
     let request = &plan.request;
     let activity = request.activity.as_deref().unwrap_or("default");
     let hours = &rules.max_time_in_queue_h;
+    let hours_in_queue = hours.get(activity).or_else(|| hours.get("default")).copied();
     Params {
         account: request.external_account().map(str::to_owned),
-        verify_checksum: plan.verify,
+        verify_checksum: Some(plan.verify),
         copy_pin_lifetime: request.attributes.copy_pin_lifetime(),
         bring_online: None,
         job_metadata: json!({
@@ -90,14 +91,13 @@ fn params(plan: &Plan, sid: String, rules: &JobRules) -> Params {
         }),
         overwrite: request.attributes.boolean("overwrite").unwrap_or(true),
         overwrite_when_only_on_disk: false,
-        priority: request.priority.unwrap_or(3),
+        priority: Some(request.priority.unwrap_or(3)),
         s3alternate: plan.s3_alternate,
-        max_time_in_queue: hours.get(activity).or_else(|| hours.get("default")).copied(),
+        max_time_in_queue: hours_in_queue.map(QueueTime::Hours),
         strict_copy: plan.strict_copy,
         ipv4: plan.ipv4.then_some(true),
         ipv6: plan.ipv4.then_some(false),
-        id_generator: "deterministic",
-        sid,
+        ..Params::deterministic(sid)
     }
 }
 
@@ -128,7 +128,8 @@ fn file(plan: &Plan, topology: &Topology, rules: &JobRules) -> FileEntry {
         }),
         filesize: request.bytes,
         checksum: plan.checksum.clone(),
-        selection_strategy: rules.selection_strategy.clone(),
-        activity,
+        selection_strategy: Some(rules.selection_strategy.clone().into()),
+        activity: Some(activity),
+        ..FileEntry::default()
     }
 }

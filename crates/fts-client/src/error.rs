@@ -1,4 +1,4 @@
-//! What can go wrong between us and an FTS.
+//! What can go wrong between us and an FTS, and what to do about it.
 
 use token_core::TokenError;
 
@@ -14,6 +14,15 @@ pub enum FtsError {
         /// What happened.
         reason: &'static str,
     },
+    /// Nothing was changed, and a later try may go better: its page for an exhausted database pool, which is FTS's only
+    /// back-pressure, a 429, or any fault of the server while something was only read.
+    #[error("FTS {fts}: try later: {reason}")]
+    Busy {
+        /// The FTS.
+        fts: String,
+        /// What happened.
+        reason: String,
+    },
     /// The call was sent, and no answer tells what became of it. A job may exist: look its id up.
     #[error("FTS {fts}: outcome unknown: {reason}")]
     OutcomeUnknown {
@@ -24,8 +33,8 @@ pub enum FtsError {
     },
     /// FTS takes us for nobody. It never says why: it ignores a token that it can't believe.
     #[error(
-        "FTS {fts}: it takes us for anonymous: the token's audience is not among its AuthorizedAudiences, its issuer is \
-         not among its providers, or the clocks differ"
+        "FTS {fts}: it takes us for anonymous: the token has expired, its audience is not among its AuthorizedAudiences, \
+         its issuer is not among its providers, or the clocks differ"
     )]
     Anonymous {
         /// The FTS.
@@ -39,7 +48,8 @@ pub enum FtsError {
         /// FTS's words.
         message: String,
     },
-    /// 403 for another reason: a missing scope, a VO that is not authorised, a banned user.
+    /// We may not: a missing scope, a VO that is not authorised, a banned user, a proxy to be delegated. All 401, 403, 407 and
+    /// 419, and a 400 of the layers around the application. No fault of the job.
     #[error("FTS {fts}: forbidden: {message}")]
     Forbidden {
         /// The FTS.
@@ -47,8 +57,16 @@ pub enum FtsError {
         /// FTS's words.
         message: String,
     },
-    /// FTS refused the job for what is in it; the same job will be refused again.
-    #[error("FTS {fts}: refused with {status}: {message}")]
+    /// There is nothing at this URL: no such job, file or field, or no FTS.
+    #[error("FTS {fts}: not there: {message}")]
+    NotThere {
+        /// The FTS.
+        fts: String,
+        /// FTS's words.
+        message: String,
+    },
+    /// FTS refused the call for what is in it; the same call will be refused again.
+    #[error("FTS {fts}: refused with {status}: {message}{}", about(*.field))]
     Refused {
         /// The FTS.
         fts: String,
@@ -56,6 +74,8 @@ pub enum FtsError {
         status: u16,
         /// FTS's words.
         message: String,
+        /// The member of the submission that they are about, where they tell.
+        field: Option<&'static str>,
     },
     /// An answer that can't be read.
     #[error("FTS {fts}: the answer to {call} can't be used: {reason}")]
@@ -72,14 +92,48 @@ pub enum FtsError {
     Token(#[from] TokenError),
 }
 
+fn about(field: Option<&str>) -> String {
+    field.map(|field| format!(" (see {field})")).unwrap_or_default()
+}
+
+/// What to do about a call that had no good end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Refused for good: the same call will be refused again.
+    Refused,
+    /// Nothing was changed; the same call may go well later.
+    TryLater,
+    /// It may have been done: look before anything else.
+    OutcomeUnknown,
+    /// Nothing was changed, and nothing will be until a token, a right or a configuration is mended. The job is not at fault.
+    Mend,
+}
+
 impl FtsError {
+    /// What to do about it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::Banned { .. } => Verdict::TryLater,
+            Self::OutcomeUnknown { .. } | Self::BadAnswer { .. } => Verdict::OutcomeUnknown,
+            Self::Refused { .. } => Verdict::Refused,
+            Self::Anonymous { .. } | Self::Forbidden { .. } | Self::NotThere { .. } => Verdict::Mend,
+            Self::Token(error) if error.is_definite() || error.is_our_configuration() => Verdict::Mend,
+            Self::Token(_) => Verdict::TryLater,
+        }
+    }
+
     /// Whether the job may be there all the same.
     pub fn job_may_exist(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown { .. } | Self::BadAnswer { .. })
+        self.verdict() == Verdict::OutcomeUnknown
     }
 
     /// Whether FTS refused the job itself.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        self.verdict() == Verdict::Refused
+    }
+
+    /// Whether FTS had no room for the call.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy { .. })
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, Response, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Response, redirect};
+use zeroize::Zeroizing;
 
 /// How to reach one party.
 ///
@@ -36,6 +37,15 @@ impl Default for HttpSettings {
     }
 }
 
+/// An X.509 certificate to show to the other side, as PEM.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The certificate and the chain above it; of a proxy, the one file that holds its key as well.
+    pub certificate: PathBuf,
+    /// The private key, if it stands in a file of its own.
+    pub key: Option<PathBuf>,
+}
+
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +66,14 @@ pub enum SetupError {
         "the CA directory {0} holds no file *.pem, *.crt or *.<digit> with a certificate that can be used"
     )]
     EmptyDirectory(String),
+    /// The client certificate or its key can't be read or used.
+    #[error("the client certificate {path} can't be used: {reason}")]
+    ClientCertificate {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// TLS could not be set up.
     #[error("TLS could not be set up")]
     Tls,
@@ -66,6 +84,22 @@ pub enum SetupError {
 /// # Errors
 /// When the CA file or directory can't be used.
 pub fn client(settings: &HttpSettings) -> Result<Client, SetupError> {
+    client_with(settings, None)
+}
+
+/// As [`client`], and shows a certificate of its own to a server that asks for one.
+///
+/// # Errors
+/// When the CA file or directory, or the certificate, can't be used.
+pub fn client_with(
+    settings: &HttpSettings,
+    certificate: Option<&ClientCertificate>,
+) -> Result<Client, SetupError> {
+    let identity = certificate.map(identity).transpose()?;
+    let builder = |settings| match &identity {
+        Some(identity) => builder(settings).identity(identity.clone()),
+        None => builder(settings),
+    };
     let Some(path) = &settings.ca_file else { return builder(settings).build().map_err(|_| SetupError::Tls) };
     let trusting = |list: Vec<Certificate>| builder(settings).tls_certs_only(list).build().ok();
     if !path.is_dir() {
@@ -93,6 +127,27 @@ fn builder(settings: &HttpSettings) -> ClientBuilder {
         .timeout(settings.timeout)
         .pool_idle_timeout(Duration::from_secs(60))
         .http1_only()
+}
+
+fn identity(files: &ClientCertificate) -> Result<Identity, SetupError> {
+    let refused = |path: &Path, reason: String| SetupError::ClientCertificate {
+        path: path.display().to_string(),
+        reason,
+    };
+    let mut pem = Zeroizing::new(Vec::new());
+    for path in [Some(&files.certificate), files.key.as_ref()].into_iter().flatten() {
+        let bytes = std::fs::read(path).map_err(|error| refused(path, error.to_string()))?;
+        pem.extend_from_slice(&Zeroizing::new(bytes));
+        pem.push(b'\n');
+    }
+    let unusable =
+        || refused(&files.certificate, "no PEM certificate with an unencrypted private key".into());
+    let identity = Identity::from_pem(&pem).map_err(|_| unusable())?;
+    // Whether the key fits the certificate shows only when a client is made.
+    match builder(&HttpSettings::default()).identity(identity.clone()).tls_certs_only([]).build() {
+        Ok(_) => Ok(identity),
+        Err(_) => Err(unusable()),
+    }
 }
 
 fn file(path: &Path) -> Result<Vec<Certificate>, SetupError> {

@@ -70,8 +70,9 @@ impl Parties {
         let request = TokenRequest { audience: self.settings.audience_of(&url), scope: self.scope.clone() };
         let life = Duration::from_secs(self.settings.min_token_life_s);
         let bearer = ClientCredentials::new(Arc::clone(&self.oauth), Arc::clone(&self.keeper), request, life);
-        let client = FtsClient::new(&ClientSettings { url, http: self.settings.http() }, Arc::new(bearer))
-            .map_err(|error| unusable(error.to_string()))?;
+        let settings = ClientSettings { http: self.settings.http(), ..ClientSettings::new(url) };
+        let client =
+            FtsClient::new(&settings, Arc::new(bearer)).map_err(|error| unusable(error.to_string()))?;
         let who = client.whoami().await?;
         let identity = who.identity().ok_or_else(|| FtsError::Anonymous { fts: fts.to_owned() })?;
         info!(fts, user = who.user_dn, vo = identity.vo, "known to FTS");

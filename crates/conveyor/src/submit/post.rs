@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fts_client::{FtsError, JobStatus, Lookup, Submitted};
+use fts_client::{FileFields, FtsError, JobStatus, Lookup, Submitted};
 use token_core::retry::{RetryPolicy, Waits};
 use tracing::{info, warn};
 
@@ -31,13 +31,13 @@ pub(super) enum End {
 enum Posted {
     End(End),
     /// FTS has a job of this id from an earlier try: see which files are in it.
-    Found(JobStatus),
+    Found(Box<JobStatus>),
 }
 
 /// How often a job whose fate is unknown is looked for before it is left to the next pass.
 const LOOKS: u32 = 5;
 /// What is asked of the files of a job that is looked up.
-pub(super) const FIELDS: &[&str] = &["file_state", "file_metadata"];
+pub(super) const FIELDS: FileFields = FileFields::These(&["file_state", "file_metadata"]);
 
 impl Submitter {
     /// Posts a claimed job. It touches no database: many of these run at a time and are not polled while a claim is closed, so
@@ -85,8 +85,8 @@ impl Submitter {
                     return Posted::End(End::NotSent(None));
                 }
                 // A later try may find no FTS to talk to, while an earlier one may have arrived: only the first can say
-                // for certain that nothing was sent.
-                Err(error) if !error.job_may_exist() && look == 1 => {
+                // for certain that nothing was sent. An FTS that is busy is tried again under the same claim.
+                Err(error) if !error.job_may_exist() && !error.is_busy() && look == 1 => {
                     warn!(job = %job.id, files, %error, "job not sent; its requests go back to the queue");
                     party.doubtful.store(true, Ordering::Relaxed);
                     return Posted::End(End::NotSent(Some(error)));

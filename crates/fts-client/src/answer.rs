@@ -45,6 +45,15 @@ pub enum FileCancel {
     Refused(String),
 }
 
+/// What FTS said of one job of many.
+#[derive(Clone, Debug)]
+pub struct Answered<T> {
+    /// The job.
+    pub id: JobId,
+    /// What is known of it, or why nothing is.
+    pub outcome: Result<T, FtsError>,
+}
+
 /// What FTS writes for one job of a list.
 struct Entry {
     code: u16,
@@ -127,7 +136,7 @@ impl Answer {
     ///
     /// # Errors
     /// See [`FtsError`]; an entry that can't be read is the error of that job alone.
-    pub fn jobs(&self, ids: &[JobId]) -> Result<Vec<(JobId, Result<Lookup, FtsError>)>, FtsError> {
+    pub fn jobs(&self, ids: &[JobId]) -> Result<Vec<Answered<Lookup>>, FtsError> {
         self.many(ids, Self::lookup)
     }
 
@@ -143,7 +152,7 @@ impl Answer {
     ///
     /// # Errors
     /// See [`FtsError`]; an entry that can't be read is the error of that job alone.
-    pub fn changes(&self, ids: &[JobId]) -> Result<Vec<(JobId, Result<Change, FtsError>)>, FtsError> {
+    pub fn changes(&self, ids: &[JobId]) -> Result<Vec<Answered<Change>>, FtsError> {
         self.many(ids, Self::changed)
     }
 
@@ -260,10 +269,12 @@ impl Answer {
         id: &JobId,
         read: fn(&Self, Entry, &[u8]) -> Result<T, FtsError>,
     ) -> Result<T, FtsError> {
-        // Also an answer to many that has only one.
-        if self.body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            let mut entries = self.many(std::slice::from_ref(id), read)?;
-            return entries.pop().map_or_else(|| Err(self.bad("an empty list".into())), |(_, entry)| entry);
+        // One id with a comma behind it is answered as many are.
+        if self.is_list() {
+            let mut entries = self.list(std::slice::from_ref(id), read)?;
+            return entries
+                .pop()
+                .map_or_else(|| Err(self.bad("an empty list".into())), |entry| entry.outcome);
         }
         if self.status != 404 {
             self.success()?;
@@ -285,11 +296,27 @@ impl Answer {
         }
     }
 
+    /// One id is answered by one object, several by a list.
     fn many<T>(
         &self,
         ids: &[JobId],
         read: fn(&Self, Entry, &[u8]) -> Result<T, FtsError>,
-    ) -> Result<Vec<(JobId, Result<T, FtsError>)>, FtsError> {
+    ) -> Result<Vec<Answered<T>>, FtsError> {
+        match ids {
+            [id] => self.one(id, read).map(|known| vec![Answered { id: id.clone(), outcome: Ok(known) }]),
+            ids => self.list(ids, read),
+        }
+    }
+
+    fn is_list(&self) -> bool {
+        self.body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+    }
+
+    fn list<T>(
+        &self,
+        ids: &[JobId],
+        read: fn(&Self, Entry, &[u8]) -> Result<T, FtsError>,
+    ) -> Result<Vec<Answered<T>>, FtsError> {
         let list: Vec<&RawValue> = self.decode(self.success()?)?;
         let mut read_entries = HashMap::with_capacity(list.len());
         for raw in list {
@@ -304,7 +331,11 @@ impl Answer {
             }
         }
         let missing = || Err(self.bad("it says nothing of this job".into()));
-        Ok(ids.iter().map(|id| (id.clone(), read_entries.remove(id).unwrap_or_else(missing))).collect())
+        let answered = |id: &JobId| {
+            let outcome = read_entries.remove(id).unwrap_or_else(missing);
+            Answered { id: id.clone(), outcome }
+        };
+        Ok(ids.iter().map(answered).collect())
     }
 
     /// The body of a 200, 204 or 207, or what the status means.
@@ -384,7 +415,17 @@ mod tests {
             r#"[{{"job_id":"{B}","job_state":"ACTIVE","http_status":"200 Ok"}},{{"job_id":"{A}","job_state":7,"http_status":"200 Ok"}},17]"#
         );
         let jobs = answer(false, 207, &body).jobs(&ids()).unwrap();
-        assert!(jobs[0].1.is_err() && matches!(jobs[1].1, Ok(Lookup::Known(_))));
+        assert!(jobs[0].outcome.is_err() && matches!(jobs[1].outcome, Ok(Lookup::Known(_))));
+    }
+
+    #[test]
+    fn one_of_many_is_no_list() {
+        let [id, _] = ids();
+        let gone = format!(r#"{{"job_id":"{A}","http_status":"404 Not Found","http_message":"x"}}"#);
+        for (status, body) in [(404, gone.clone()), (207, format!("[{gone}]"))] {
+            let jobs = answer(false, status, &body).jobs(std::slice::from_ref(&id)).unwrap();
+            assert!(matches!(&jobs[..], [Answered { outcome: Ok(Lookup::Unknown), .. }]), "{body}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use reqwest::Method;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Answered};
 use crate::calls::{Priority, fields_query};
 use crate::client::{Call, FtsClient, Sent};
 use crate::error::FtsError;
@@ -18,7 +18,7 @@ const REQUEST_LINE: usize = 8000;
 /// Most jobs of one request, however short the line: their answer is held in memory.
 const MOST: usize = 220;
 
-type Read<T> = fn(&Answer, &[JobId]) -> Result<Vec<(JobId, Result<T, FtsError>)>, FtsError>;
+type Read<T> = fn(&Answer, &[JobId]) -> Result<Vec<Answered<T>>, FtsError>;
 
 /// A call over many jobs, done one request at a time: [`Bulk::next`] sends the next. Only one answer is held in memory.
 pub struct Bulk<'a, T> {
@@ -72,7 +72,7 @@ impl<'a, T> Bulk<'a, T> {
 
     /// Sends the next request: the jobs of it, in the order asked, or why none of them is known. `None` when all were asked
     /// for. A request that the server finds too long, or whose answer is, is sent in halves.
-    pub async fn next(&mut self) -> Option<Result<Vec<(JobId, Result<T, FtsError>)>, FtsError>> {
+    pub async fn next(&mut self) -> Option<Result<Vec<Answered<T>>, FtsError>> {
         loop {
             let ids = self.waiting.pop_front()?;
             let sent = self.send(ids).await;
@@ -88,14 +88,10 @@ impl<'a, T> Bulk<'a, T> {
                 continue;
             }
             return Some(match sent.and_then(|sent| sent.answer(self.client, self.name)) {
-                Ok(answer) => self.read(ids, &answer),
+                Ok(answer) => (self.read)(&answer, ids),
                 Err(error) => Err(error),
             });
         }
-    }
-
-    fn read(&self, ids: &[JobId], answer: &Answer) -> Result<Vec<(JobId, Result<T, FtsError>)>, FtsError> {
-        (self.read)(answer, ids)
     }
 
     async fn send(&mut self, ids: &[JobId]) -> Result<Sent, FtsError> {

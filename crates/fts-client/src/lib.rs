@@ -24,7 +24,7 @@ mod submission;
 mod who;
 mod words;
 
-pub use answer::{Answer, FileCancel, Submitted};
+pub use answer::{Answer, Answered, FileCancel, Submitted};
 pub use ban::{BannedStorage, BannedUser, StorageBan};
 pub use bulk::Bulk;
 pub use calls::Priority;

@@ -3,6 +3,7 @@
 //!
 //! `FTS_CONTRACT` names another folder of recordings. Prints `contract_decoding: passed/total` and every case that did not
 //! pass. Files without one request and its answer (whole job lives, what a daemon does) are not counted.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[path = "contract/drive.rs"]
 mod drive;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fts_client::{
-    Answer, Change, FileCancel, FileEntry, FileFields, FileId, FileQuery, FtsClient, FtsError, FtsSettings,
-    JobId, JobQuery, JobStatus, Lookup, Params, Priority, StorageBan, Submission, Submitted,
+    Answer, Answered, Change, FileCancel, FileEntry, FileFields, FileId, FileQuery, FtsClient, FtsError,
+    FtsSettings, JobId, JobQuery, JobStatus, Lookup, Params, Priority, StorageBan, Submission, Submitted,
 };
 use serde_json::{Value, json};
 use token_core::http::{ClientCertificate, HttpSettings};
@@ -221,13 +221,13 @@ fn changed(id: &JobId, change: Change) -> (String, Value) {
     }
 }
 
-type Batch<T> = Option<Result<Vec<(JobId, Result<T, FtsError>)>, FtsError>>;
+type Batch<T> = Option<Result<Vec<Answered<T>>, FtsError>>;
 
 fn all<T>(batch: Batch<T>, read: fn(&JobId, T) -> (String, Value)) -> Read {
     let mut words = Vec::new();
     let mut values = Vec::new();
-    for (id, one) in batch.unwrap()? {
-        let (word, value) = read(&id, one?);
+    for Answered { id, outcome } in batch.unwrap()? {
+        let (word, value) = read(&id, outcome?);
         words.push(word);
         values.push(value);
     }
@@ -265,11 +265,11 @@ fn lost(recorded: &Value, read: &Value, at: &str, differences: &mut Vec<String>)
                 lost(value, other.unwrap_or(&read[index]), &format!("{at}[{index}]"), differences);
             }
         }
-        (recorded, read)
-            if recorded == read || (recorded.is_number() && recorded.as_f64() == read.as_f64()) =>
-        {
-            ()
+        (recorded, read) => {
+            let same_number = recorded.is_number() && recorded.as_f64() == read.as_f64();
+            if recorded != read && !same_number {
+                differences.push(format!("{at} is not read"));
+            }
         }
-        _ => differences.push(format!("{at} is not read")),
     }
 }

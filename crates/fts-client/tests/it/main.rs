@@ -1,4 +1,5 @@
 //! The client and the command against a server of their own, which answers what a test wants.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fts_client::{
-    Change, FileEntry, FileFields, FtsClient, FtsError, FtsSettings, JobQuery, Lookup, Params, Priority,
-    Submission, Submitted, Verdict,
+    Answered, Change, FileEntry, FileFields, FtsClient, FtsError, FtsSettings, JobQuery, Lookup, Params,
+    Priority, Submission, Submitted, Verdict,
 };
 use token_core::AccessToken;
 use token_core::http::{ClientCertificate, HttpSettings, SetupError};
@@ -207,10 +207,10 @@ async fn many_jobs_are_polled_in_few_requests_over_one_connection() {
     assert!(poll.requests() <= 6, "{} requests", poll.requests());
     assert!(longest.load(Ordering::Relaxed) <= 8190);
     assert_eq!(server.connections(), 1);
-    assert_eq!(found.iter().map(|(id, _)| id).collect::<Vec<_>>(), ids.iter().collect::<Vec<_>>());
-    for (id, lookup) in found {
+    assert_eq!(found.iter().map(|job| &job.id).collect::<Vec<_>>(), ids.iter().collect::<Vec<_>>());
+    for Answered { id, outcome } in found {
         let unknown = id.as_str().ends_with(['0', '3', '6', '9']);
-        assert_eq!(matches!(lookup.unwrap(), Lookup::Unknown), unknown, "{id}");
+        assert_eq!(matches!(outcome.unwrap(), Lookup::Unknown), unknown, "{id}");
     }
 }
 
@@ -229,7 +229,7 @@ async fn a_server_with_a_shorter_limit_gets_shorter_requests() {
     let mut cancel = client.cancel_many(&ids);
     let mut done = 0;
     while let Some(jobs) = cancel.next().await {
-        done += jobs.unwrap().iter().filter(|(_, change)| matches!(change, Ok(Change::Done(_)))).count();
+        done += jobs.unwrap().iter().filter(|job| matches!(job.outcome, Ok(Change::Done(_)))).count();
     }
     assert_eq!(done, 90);
 }
@@ -249,7 +249,7 @@ async fn an_answer_too_long_for_many_is_asked_for_in_halves() {
     let mut poll = client.poll(&ids, FileFields::None);
     let mut found = 0;
     while let Some(jobs) = poll.next().await {
-        found += jobs.unwrap().into_iter().filter(|(_, job)| matches!(job, Ok(Lookup::Known(_)))).count();
+        found += jobs.unwrap().into_iter().filter(|job| matches!(job.outcome, Ok(Lookup::Known(_)))).count();
     }
     assert_eq!((found, poll.requests()), (16, 3));
 }

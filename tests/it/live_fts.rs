@@ -10,10 +10,11 @@
 //! - `FTS_BANS=1`: also bans and unbans a storage that never exists.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::PathBuf;
+#[path = "live_fts/target.rs"]
+mod target;
+
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use fts_client::{
@@ -21,24 +22,7 @@ use fts_client::{
     Lookup, Params, Priority, StorageBan, Submission, Submitted,
 };
 use serde_json::json;
-use testbed::fts::{Fts, FtsConfig, Provider};
-use testbed::issuer::Issuer;
-use testbed::pki::Pki;
-use token_core::http::HttpSettings;
-use token_core::{
-    AccessToken, BearerSource, ClientCredentials, ClientSecret, Clock, OAuthClient, OAuthSettings, Places,
-    ScopeSet, SystemClock, TokenKeeper, TokenRequest, random_hex,
-};
-use tokio_util::sync::CancellationToken;
-
-/// Where to run.
-struct Target {
-    settings: FtsSettings,
-    bearer: Arc<dyn BearerSource>,
-    bans: bool,
-    /// What runs for it.
-    _box: Option<(CancellationToken, tempfile::TempDir)>,
-}
+use token_core::{AccessToken, random_hex};
 
 #[derive(Default)]
 struct Report {
@@ -67,7 +51,7 @@ impl Report {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "a test target with its own report")]
 async fn main() -> ExitCode {
-    let target = match target().await {
+    let target = match target::target().await {
         Ok(target) => target,
         Err(error) => {
             println!("live_fts: {error:#}");
@@ -92,65 +76,6 @@ async fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn target() -> Result<Target> {
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let Some(url) = env("FTS_URL") else { return own().await };
-    let ca = env("FTS_CA").map(PathBuf::from);
-    let http = |ca: Option<PathBuf>| HttpSettings {
-        ca_file: ca,
-        timeout: Duration::from_secs(60),
-        ..HttpSettings::default()
-    };
-    let settings =
-        FtsSettings { http: http(ca.clone()), ..FtsSettings::new(url.parse().context("FTS_URL")?) };
-    let bearer: Arc<dyn BearerSource> = match (env("FTS_TOKEN_FILE"), env("FTS_ISSUER")) {
-        (None, Some(issuer)) => {
-            let need = |name: &str| env(name).with_context(|| format!("{name} is not set"));
-            let secret = ClientSecret::from_file(need("FTS_CLIENT_SECRET_FILE")?.as_ref())?;
-            let issuer = token_core::Issuer::new(issuer)?;
-            let oauth = OAuthSettings {
-                http: http(env("FTS_ISSUER_CA").map(PathBuf::from).or(ca)),
-                ..OAuthSettings::new(issuer, need("FTS_CLIENT_ID")?, secret)
-            };
-            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let oauth = OAuthClient::new(oauth, Arc::clone(&clock), CancellationToken::new())?;
-            let scope = ScopeSet::parse(&env("FTS_SCOPE").unwrap_or_else(|| "fts".into()))?;
-            let request = TokenRequest { audience: need("FTS_AUDIENCE")?, scope };
-            let keeper = Arc::new(TokenKeeper::new(None, clock));
-            Arc::new(ClientCredentials::new(Arc::new(oauth), keeper, request, Duration::from_secs(60)))
-        }
-        (file, _) => {
-            let mut places = Places::from_environment();
-            if let Some(file) = file {
-                places = Places { token: None, file: Some(file.into()), ..places };
-            }
-            Arc::new(places.discover()?.token)
-        }
-    };
-    Ok(Target { settings, bearer, bans: env("FTS_BANS").is_some(), _box: None })
-}
-
-/// The grid's own FTS and issuer.
-async fn own() -> Result<Target> {
-    let folder = tempfile::Builder::new().prefix("live_fts").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock) as Arc<dyn Clock>);
-    let pki = Pki::create(folder.path())?;
-    let issuer = Issuer::start(&pki, Vec::new(), Arc::clone(&clock), stop.clone()).await?;
-    let provider = Provider {
-        name: "box".into(),
-        issuer: issuer.name().to_owned(),
-        client_id: "fts".into(),
-        client_secret: ClientSecret::new("unused"),
-        vo: "testvo".into(),
-    };
-    let config = FtsConfig::new(folder.path().join("fts.sqlite"), vec![provider]);
-    let fts = Fts::start(&pki, config, clock, stop.clone()).await?;
-    let claims = json!({"aud": fts.url(), "sub": "live", "scope": "fts storage.read:/ storage.modify:/"});
-    let http = HttpSettings { ca_file: Some(pki.ca_file().to_owned()), ..HttpSettings::default() };
-    let settings = FtsSettings { http, ..FtsSettings::new(fts.url().parse()?) };
-    Ok(Target { settings, bearer: Arc::new(issuer.mint(claims)?), bans: true, _box: Some((stop, folder)) })
-}
-
 async fn us(client: &FtsClient) -> Result<Identity> {
     client.whoami().await?.identity().context("no VO")
 }
@@ -161,13 +86,18 @@ async fn strangers(settings: &FtsSettings, report: &mut Report) {
     let server = nobody.server().await.map_err(anyhow::Error::from);
     report.call(
         "server information",
-        server.and_then(|server| Ok(ensure!(server.api.major == 3, "API {}", server.api))),
+        server.and_then(|server| must(server.api.major == 3, format!("API {}", server.api))),
     );
     let garbage = FtsClient::new(settings, Arc::new(AccessToken::new("garbage").unwrap())).unwrap();
     report.call("a bad token is nobody to whoami", anonymous(garbage.whoami().await));
     report.call("a bad token submits nothing", anonymous(garbage.submit(&job(&random_hex(), 1)).await));
     report.call("a bad token lists nothing", anonymous(garbage.list(&JobQuery::default()).await));
     report.call("a bad token sees no job", anonymous(garbage.job(&unknown(1)[0], FileFields::None).await));
+}
+
+fn must(holds: bool, else_what: impl std::fmt::Display) -> Result<()> {
+    ensure!(holds, "{else_what}");
+    Ok(())
 }
 
 fn anonymous<T>(outcome: Result<T, FtsError>) -> Result<()> {
@@ -201,8 +131,7 @@ async fn one_job(client: &FtsClient, identity: &Identity, report: &mut Report) {
     let files = client.files(&id).await.map_err(anyhow::Error::from);
     let files = report.call("its files are listed", files).unwrap_or_default();
     let numbers: Vec<_> = files.iter().filter_map(|file| file.file_id).collect();
-    report
-        .call("every file has a number", Ok(()).and_then(|()| Ok(ensure!(numbers.len() == 2, "{files:?}"))));
+    report.call("every file has a number", must(numbers.len() == 2, format!("{files:?}")));
     if let Some(file) = numbers.first() {
         let attempts = client.attempts(&id, *file).await.map_err(anyhow::Error::from);
         report.call("a file that was not tried has no attempts", attempts);
@@ -211,13 +140,8 @@ async fn one_job(client: &FtsClient, identity: &Identity, report: &mut Report) {
     let listed = client.list(&query).await.map_err(anyhow::Error::from);
     report.call(
         "the job is in the list of its VO",
-        listed.and_then(|jobs| {
-            Ok(ensure!(
-                jobs.len() == 500 || jobs.iter().any(|job| job.job_id == id),
-                "not among {}",
-                jobs.len()
-            ))
-        }),
+        listed
+            .and_then(|jobs| must(jobs.len() == 500 || jobs.iter().any(|job| job.job_id == id), "not there")),
     );
     let priority = client.set_priority(&id, Priority::new(5).unwrap()).await;
     report.call(
@@ -353,7 +277,7 @@ async fn bans(client: &FtsClient, report: &mut Report) {
     }
     let is_listed =
         async || -> Result<bool> { Ok(client.banned_storages().await?.iter().any(|ban| ban.se == storage)) };
-    report.call("it is in the list", is_listed().await.and_then(|listed| Ok(ensure!(listed, "not there"))));
+    report.call("it is in the list", is_listed().await.and_then(|listed| must(listed, "not there")));
     let mut refused = job(&random_hex(), 1);
     refused.files[0].destinations = vec![format!("{storage}/x")];
     report.call(
@@ -366,7 +290,7 @@ async fn bans(client: &FtsClient, report: &mut Report) {
     report.call("the ban is lifted", client.unban_storage(&storage).await.map_err(anyhow::Error::from));
     report.call(
         "it is no longer in the list",
-        is_listed().await.and_then(|listed| Ok(ensure!(!listed, "still there"))),
+        is_listed().await.and_then(|listed| must(!listed, "still there")),
     );
 }
 

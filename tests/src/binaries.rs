@@ -1,4 +1,4 @@
-//! Where the two daemons and the command line tool are: beside this program, built by the cargo that runs it.
+//! Where the two daemons and the command line tools are: beside this program, built by the cargo that runs it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,12 @@ pub struct Binaries {
     pub token_exchange: PathBuf,
     /// `wlcg-token`.
     pub wlcg_token: PathBuf,
+    /// `fts-client`.
+    pub fts_client: PathBuf,
 }
 
 impl Binaries {
-    /// Builds both with the profile that this program was built with, if cargo runs it; else takes them from beside it. With
+    /// Builds them with the profile that this program was built with, if cargo runs it; else takes them from beside it. With
     /// `show_build`, cargo says how far it is.
     ///
     /// # Errors
@@ -40,6 +42,7 @@ impl Binaries {
             conveyor: program("conveyor")?,
             token_exchange: program("token-exchange")?,
             wlcg_token: program("wlcg-token")?,
+            fts_client: program("fts-client")?,
         })
     }
 }
@@ -63,6 +66,8 @@ async fn build(cargo: OsString, folder: &Path, show: bool) -> Result<()> {
             "token-exchange",
             "-p",
             "token-core",
+            "-p",
+            "fts-client",
             "--target-dir",
         ])
         .arg(target)

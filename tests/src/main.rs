@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use testbed::grid::{Grid, GridSettings, terminate};
 use testbed::job::{Outcome, Progress, Trouble, run};
 use testbed::rucio::RucioDatabase;
+use testbed::storage::Storage;
 
 /// A grid in a box: 480 real queued Rucio requests, an issuer, an FTS, storage endpoints that check every token. Runs
 /// conveyor and token-exchange against them and verifies every byte at the destination.
@@ -85,7 +86,7 @@ async fn work(arguments: Arguments) -> Result<bool> {
         false => print(&table(&outcome)),
     }
     if arguments.keep {
-        print_addresses(&grid);
+        print_addresses(&grid).await?;
         tokio::signal::ctrl_c().await?;
         say("ending the grid");
     }
@@ -164,11 +165,12 @@ fn table(outcome: &Outcome) -> String {
     text
 }
 
-fn print_addresses(grid: &Grid) {
+async fn print_addresses(grid: &Grid) -> Result<()> {
     let folder = grid.folder.display();
     let program =
         std::env::current_exe().map_or_else(|_| "testbed".into(), |path| path.display().to_string());
     let ca = grid.pki.ca_file().display();
+    let (source, destination) = copy_of(grid).await?;
     let mut text = format!("\nissuer        {}\nFTS           {}\n", grid.issuer.name(), grid.fts.url());
     for (rse, storage) in &grid.storages {
         text.push_str(&format!("{rse:<14}{}\n", storage.url()));
@@ -184,6 +186,12 @@ fn print_addresses(grid: &Grid) {
          queue the requests again and submit them with the token that is kept in sled:\n\
          \x20 {program} --folder {folder} requeue\n\
          \x20 {conveyor} --config {conveyor_config} --run-once\n\
+         be a user of the FTS, in another shell, and copy a file:\n\
+         \x20 export FTS_URL={fts_url} X509_CERT_DIR={folder} BEARER_TOKEN_FILE={folder}/user-token\n\
+         \x20 {wlcg_token} get --issuer {issuer} --client-id rucio-conveyor --client-secret-file {secret} \\\n\
+         \x20   --audience {audience} --scope 'fts storage.read:/ storage.modify:/' --ca-file {ca} > $BEARER_TOKEN_FILE\n\
+         \x20 {fts_client} whoami\n\
+         \x20 {fts_client} submit --blocking {source} {destination}\n\
          Ctrl-C ends the grid.\n",
         rucio = grid.rucio.path().display(),
         fts = grid.fts.database().display(),
@@ -191,8 +199,25 @@ fn print_addresses(grid: &Grid) {
         fts_url = grid.fts.url(),
         conveyor = grid.binaries.conveyor.display(),
         conveyor_config = grid.conveyor_config().display(),
+        wlcg_token = grid.binaries.wlcg_token.display(),
+        fts_client = grid.binaries.fts_client.display(),
+        secret = grid.conveyor_secret().display(),
+        audience = grid.fts.server().address().ip(),
     ));
     print(&text);
+    Ok(())
+}
+
+/// A file that is there, and a place for a copy of it at another storage, as URLs.
+async fn copy_of(grid: &Grid) -> Result<(String, String)> {
+    let file = grid.rucio.files().await?.into_iter().next().context("a file in Rucio's database")?;
+    let davs = |storage: &Storage| storage.url().replacen("https://", "davs://", 1);
+    let source = grid.storages.get(&file.rse).context("the file's storage")?;
+    let other = grid.sites.iter().map(|(site, _)| site).find(|site| site.rse != file.rse);
+    let other = other.context("another storage")?;
+    let destination = grid.storages.get(&other.rse).context("the other storage")?;
+    let prefix = other.prefix.trim_matches('/');
+    Ok((davs(source) + &file.path, format!("{}/{prefix}/by-hand/copy", davs(destination))))
 }
 
 fn print(text: &str) {

@@ -1,11 +1,13 @@
 //! Reading answers: from a status and bytes to what they mean. Nothing here sends anything.
 
-use std::collections::HashMap;
+mod read;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
 use crate::ban::{BannedStorage, BannedUser};
 use crate::error::FtsError;
@@ -13,7 +15,7 @@ use crate::id::{FileId, JobId};
 use crate::state::FileState;
 use crate::status::{Attempt, Change, FileStatus, JobStatus, Lookup};
 use crate::who::{ServerInfo, WhoAmI};
-use crate::words::{self, Words};
+use crate::words::Words;
 
 /// One answer of an FTS, not yet read. Each method reads it as the answer to one call; any bytes will do, and what can't be
 /// read is an [`FtsError`]. The client's methods read all answers through this.
@@ -52,19 +54,6 @@ pub struct Answered<T> {
     pub id: JobId,
     /// What is known of it, or why nothing is.
     pub outcome: Result<T, FtsError>,
-}
-
-/// What FTS writes for one job of a list.
-struct Entry {
-    code: u16,
-    words: String,
-}
-
-#[derive(Deserialize)]
-struct Head {
-    job_id: Option<JobId>,
-    http_status: Option<String>,
-    http_message: Option<String>,
 }
 
 impl Answer {
@@ -245,234 +234,5 @@ impl Answer {
     /// See [`FtsError`].
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, FtsError> {
         self.decode(self.success()?)
-    }
-
-    fn lookup(&self, entry: Entry, raw: &[u8]) -> Result<Lookup, FtsError> {
-        match entry.code {
-            200 | 304 => self.decode(raw).map(|job| Lookup::Known(Box::new(job))),
-            404 => Ok(Lookup::Unknown),
-            _ => Err(self.failure(entry.code, entry.words, true)),
-        }
-    }
-
-    fn changed(&self, entry: Entry, raw: &[u8]) -> Result<Change, FtsError> {
-        match entry.code {
-            200 => self.decode(raw).map(|job| Change::Done(Box::new(job))),
-            304 => self.decode(raw).map(|job| Change::AtItsEnd(Box::new(job))),
-            404 => Ok(Change::Unknown),
-            _ => Err(self.failure(entry.code, entry.words, true)),
-        }
-    }
-
-    fn one<T>(
-        &self,
-        id: &JobId,
-        read: fn(&Self, Entry, &[u8]) -> Result<T, FtsError>,
-    ) -> Result<T, FtsError> {
-        // One id with a comma behind it is answered as many are.
-        if self.is_list() {
-            let mut entries = self.list(std::slice::from_ref(id), read)?;
-            return entries
-                .pop()
-                .map_or_else(|| Err(self.bad("an empty list".into())), |entry| entry.outcome);
-        }
-        if self.status != 404 {
-            self.success()?;
-        }
-        match serde_json::from_slice::<Head>(&self.body) {
-            Ok(Head { job_id: Some(of), http_status, http_message }) if of == *id => {
-                let code = http_status.as_deref().map_or(Some(self.status), code);
-                let code = code.ok_or_else(|| self.bad("its http_status is no status".into()))?;
-                let words = token_core::http::printable(&http_message.unwrap_or_default());
-                read(self, Entry { code, words }, &self.body)
-            }
-            Ok(Head { job_id: Some(_), .. }) => Err(self.bad("it is for another job".into())),
-            // Whatever answers 404 here may be no FTS at all: it does not say that this job is unknown.
-            _ if self.status == 404 => {
-                Err(self.success().map_or_else(|error| error, |_| self.bad(String::new())))
-            }
-            Ok(Head { job_id: None, .. }) => Err(self.bad("it names no job".into())),
-            Err(error) => Err(self.unreadable(&error)),
-        }
-    }
-
-    /// One id is answered by one object, several by a list.
-    fn many<T>(
-        &self,
-        ids: &[JobId],
-        read: fn(&Self, Entry, &[u8]) -> Result<T, FtsError>,
-    ) -> Result<Vec<Answered<T>>, FtsError> {
-        match ids {
-            [id] => self.one(id, read).map(|known| vec![Answered { id: id.clone(), outcome: Ok(known) }]),
-            ids => self.list(ids, read),
-        }
-    }
-
-    fn is_list(&self) -> bool {
-        self.body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
-    }
-
-    fn list<T>(
-        &self,
-        ids: &[JobId],
-        read: fn(&Self, Entry, &[u8]) -> Result<T, FtsError>,
-    ) -> Result<Vec<Answered<T>>, FtsError> {
-        let list: Vec<&RawValue> = self.decode(self.success()?)?;
-        let mut read_entries = HashMap::with_capacity(list.len());
-        for raw in list {
-            let raw = raw.get().as_bytes();
-            if let Ok(Head { job_id: Some(id), http_status, http_message }) = serde_json::from_slice(raw) {
-                let words = token_core::http::printable(&http_message.unwrap_or_default());
-                let entry = match http_status.as_deref().map_or(Some(200), code) {
-                    Some(code) => read(self, Entry { code, words }, raw),
-                    None => Err(self.bad("its http_status is no status".into())),
-                };
-                read_entries.insert(id, entry);
-            }
-        }
-        let missing = || Err(self.bad("it says nothing of this job".into()));
-        let answered = |id: &JobId| {
-            let outcome = read_entries.remove(id).unwrap_or_else(missing);
-            Answered { id: id.clone(), outcome }
-        };
-        Ok(ids.iter().map(answered).collect())
-    }
-
-    /// The body of a 200, 204 or 207, or what the status means.
-    fn success(&self) -> Result<&[u8], FtsError> {
-        match self.status {
-            200 | 204 | 207 => Ok(&self.body),
-            status => {
-                let Words { text, of_application } = Words::of(&self.body);
-                Err(self.failure(status, text, of_application))
-            }
-        }
-    }
-
-    /// What a status other than success means.
-    fn failure(&self, status: u16, message: String, of_application: bool) -> FtsError {
-        let fts = self.fts.to_string();
-        let call = self.call;
-        match status {
-            403 if message == "Not enough permissions" => FtsError::Anonymous { fts },
-            403 if message.ends_with(" is banned") => FtsError::Banned { fts, message },
-            401 | 403 | 407 | 419 => FtsError::Forbidden { fts, message },
-            400 if !of_application => FtsError::Forbidden { fts, message },
-            404 => FtsError::NotThere { fts, message },
-            429 => FtsError::Busy { fts, reason: format!("it answered 429 to {call}") },
-            503 if message.contains("maintenance downtime or capacity problems") => {
-                FtsError::Busy { fts, reason: format!("it answered 503 to {call}: {message}") }
-            }
-            408 | 500..=599 => {
-                let reason = format!("it answered {status} to {call}: {message}");
-                match self.changes {
-                    true => FtsError::OutcomeUnknown { fts, reason },
-                    false => FtsError::Busy { fts, reason },
-                }
-            }
-            400..=499 => FtsError::Refused { fts, status, field: words::field(&message), message },
-            _ => self.bad(format!("status {status}")),
-        }
-    }
-
-    fn decode<'a, T: Deserialize<'a>>(&self, body: &'a [u8]) -> Result<T, FtsError> {
-        serde_json::from_slice(body).map_err(|error| self.unreadable(&error))
-    }
-
-    fn unreadable(&self, error: &serde_json::Error) -> FtsError {
-        self.bad(format!("not the JSON expected, at line {} column {}", error.line(), error.column()))
-    }
-
-    pub(crate) fn bad(&self, reason: String) -> FtsError {
-        FtsError::BadAnswer { fts: self.fts.to_string(), call: self.call, reason }
-    }
-}
-
-/// The number in `404 Not Found`.
-fn code(status: &str) -> Option<u16> {
-    status.split_ascii_whitespace().next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Verdict;
-
-    const A: &str = "8e531ad2-e76a-11f1-b890-02fc00000001";
-    const B: &str = "8e5809ca-e76a-11f1-aa94-02fc00000001";
-
-    fn answer(changes: bool, status: u16, body: &str) -> Answer {
-        Answer::new("https://fts.example", "the call", changes, status, body.as_bytes().to_vec())
-    }
-
-    fn ids() -> [JobId; 2] {
-        [A, B].map(|id| JobId::parse(id).unwrap())
-    }
-
-    #[test]
-    fn one_bad_entry_does_not_hide_the_others() {
-        let body = format!(
-            r#"[{{"job_id":"{B}","job_state":"ACTIVE","http_status":"200 Ok"}},{{"job_id":"{A}","job_state":7,"http_status":"200 Ok"}},17]"#
-        );
-        let jobs = answer(false, 207, &body).jobs(&ids()).unwrap();
-        assert!(jobs[0].outcome.is_err() && matches!(jobs[1].outcome, Ok(Lookup::Known(_))));
-    }
-
-    #[test]
-    fn one_of_many_is_no_list() {
-        let [id, _] = ids();
-        let gone = format!(r#"{{"job_id":"{A}","http_status":"404 Not Found","http_message":"x"}}"#);
-        for (status, body) in [(404, gone.clone()), (207, format!("[{gone}]"))] {
-            let jobs = answer(false, status, &body).jobs(std::slice::from_ref(&id)).unwrap();
-            assert!(matches!(&jobs[..], [Answered { outcome: Ok(Lookup::Unknown), .. }]), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_job_is_unknown_only_where_fts_says_so() {
-        let [id, _] = ids();
-        let gone = format!(r#"{{"job_id":"{A}","http_status":"404 Not Found","http_message":"x"}}"#);
-        assert_eq!(answer(false, 404, &gone).job(&id).unwrap(), Lookup::Unknown);
-        let other = gone.replace(A, B);
-        assert!(matches!(answer(false, 404, &other).job(&id), Err(FtsError::BadAnswer { .. })));
-        for page in ["<h1>Not Found</h1>", "", r#"{"message":"No such field"}"#] {
-            assert!(matches!(answer(false, 404, page).job(&id), Err(FtsError::NotThere { .. })), "{page}");
-        }
-    }
-
-    #[test]
-    fn the_verdict_depends_on_who_speaks_and_on_what_was_asked() {
-        let page = "<h1>Bad Request</h1><p>Unsupported authentication method: method=OAuth2</p>";
-        let busy = "<p>The server is temporarily unable to service your request due to maintenance downtime or capacity problems.</p>";
-        for (changes, status, body, verdict) in [
-            (true, 400, r#"{"message":"Need sid for deterministic"}"#, Verdict::Refused),
-            (true, 400, page, Verdict::Mend),
-            (true, 404, "", Verdict::Mend),
-            (true, 409, r#"{"message":"The submission is duplicated"}"#, Verdict::Refused),
-            (true, 419, "{}", Verdict::Mend),
-            (true, 500, "{}", Verdict::OutcomeUnknown),
-            (false, 500, "{}", Verdict::TryLater),
-            (true, 503, busy, Verdict::TryLater),
-            (true, 503, "<p>Service Unavailable</p>", Verdict::OutcomeUnknown),
-            (true, 502, "", Verdict::OutcomeUnknown),
-            (true, 429, "", Verdict::TryLater),
-            (true, 302, "", Verdict::OutcomeUnknown),
-            (true, 200, "<html>", Verdict::OutcomeUnknown),
-            (true, 200, r#"{"job_id":"../all"}"#, Verdict::OutcomeUnknown),
-        ] {
-            let error = answer(changes, status, body).submitted().unwrap_err();
-            assert_eq!(error.verdict(), verdict, "{status} {body}: {error}");
-        }
-    }
-
-    #[test]
-    fn states_of_cancelled_files_are_told_from_refusals() {
-        let files = [FileId(1), FileId(2)];
-        let read =
-            answer(true, 200, r#"["CANCELED","File does not belong to the job"]"#).cancelled_files(&files);
-        let read = read.unwrap();
-        assert_eq!(read[0].1, FileCancel::Now(FileState::Canceled));
-        assert!(matches!(&read[1].1, FileCancel::Refused(words) if words.starts_with("File")));
-        assert!(answer(true, 200, r#""CANCELED""#).cancelled_files(&files).is_err());
     }
 }

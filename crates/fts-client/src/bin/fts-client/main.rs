@@ -25,13 +25,13 @@ use show::Screen;
 
 /// Submits transfers to FTS3, watches, changes and lists them.
 #[derive(Parser)]
-#[command(name = "fts-client", version, about, after_help = HELP)]
+#[command(name = "fts-client", version, after_help = HELP)]
 struct Arguments {
-    #[command(flatten)]
-    connect: Connect,
     /// Print JSON: one object, or one list.
     #[arg(short = 'j', long, global = true)]
     json: bool,
+    #[command(flatten)]
+    connect: Connect,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,7 +57,7 @@ enum Command {
     Submit(Box<submit::Submit>),
     /// Show how far jobs are.
     Status(status::Status),
-    /// Cancel jobs, or single files of a job.
+    /// Cancel jobs, or single files of a job. A file in TOKEN_PREP is left as it is: FTS still copies it if its tokens come.
     Cancel(change::Cancel),
     /// Change the priority of jobs.
     Priority(change::SetPriority),

@@ -65,8 +65,8 @@ impl Screen {
                 _ => String::new(),
             };
             let state = self.state(job.job_state.as_str(), 13);
-            let reason =
-                job.details.reason.as_deref().map(|reason| format!("  ({reason})")).unwrap_or_default();
+            let reason = job.details.reason.as_deref().filter(|reason| !reason.is_empty());
+            let reason = reason.map(|reason| format!("  ({reason})")).unwrap_or_default();
             text += &safe(&format!("{}  {state}  {submitted:<19}  {ends}{reason}", job.job_id));
         }
         text

@@ -23,7 +23,7 @@ pub(super) struct Status {
     /// Wait until all have ended, and show how far they are.
     #[arg(short = 'w', long, alias = "blocking")]
     watch: bool,
-    /// Seconds between two looks.
+    /// Most seconds between two looks.
     #[arg(short = 'i', long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
     /// Show every file, also of several jobs.
@@ -130,6 +130,8 @@ async fn watch_all(
     let mut known = Known::new(ids);
     let mut progress = Progress::new(screen.terminal);
     let mut failed = 0;
+    // Small files are there within a second or two.
+    let mut pause = Duration::from_secs(1);
     loop {
         match known.look(client).await {
             Ok(()) => failed = 0,
@@ -149,7 +151,8 @@ async fn watch_all(
         if known.open().is_empty() {
             break;
         }
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(pause.min(interval)).await;
+        pause = (pause * 2).min(interval);
     }
     progress.leave();
     known.show(screen, files)?;

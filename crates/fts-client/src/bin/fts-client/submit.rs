@@ -27,7 +27,7 @@ pub(super) struct Submit {
     /// Wait until the job has ended, and show how far it is.
     #[arg(short = 'b', long)]
     blocking: bool,
-    /// Seconds between two looks at it.
+    /// Most seconds between two looks at it.
     #[arg(short = 'i', long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
     /// Print what would be sent, tokens left out, and send nothing.

@@ -71,8 +71,8 @@ async fn post(client: &FtsClient, job: &Submission, id: JobId, screen: &Screen) 
                 return Ok(id);
             }
             Err(error) if error.verdict() == Verdict::OutcomeUnknown => unknown = Some(error),
-            // This try did nothing, but an earlier one may have.
-            Err(error) if unknown.is_some() && error.verdict() == Verdict::TryLater => unknown = Some(error),
+            // This try did nothing, but an earlier one may have; what is refused now was refused then.
+            Err(error) if unknown.is_some() && error.verdict() != Verdict::Refused => unknown = Some(error),
             Err(error) => return Err(error.into()),
         }
         if let Some(error) = &unknown {

@@ -18,7 +18,7 @@ use token_core::{AccessToken, Found, Places};
 
 /// Looks at WLCG tokens, and gets them.
 #[derive(Parser)]
-#[command(name = "wlcg-token", version, about)]
+#[command(name = "wlcg-token", version)]
 struct Arguments {
     /// Print one JSON object.
     #[arg(long, global = true)]

@@ -1,21 +1,24 @@
 //! Rucio's database. Every statement of this daemon stands below here, one module a concern.
 //!
-//! SQLite so far, as Rucio itself supports it: ids are 32 hex digits, booleans 0 and 1, timestamps text in UTC with six
-//! decimals.
+//! PostgreSQL and SQLite, as Rucio itself supports them. On SQLite ids are 32 hex digits and times text in UTC with six decimals;
+//! PostgreSQL has types of its own for both, and for every column with a set of letters, which it compares with literals only.
+//! The statements are written so that both take them.
 
 pub mod claim;
+mod database;
 mod load;
 pub mod queue;
 mod schema;
 pub mod settle;
+mod stamp;
+mod statement;
+mod url;
 
-use daemon::sqlite::{self, OpenError};
-use sqlx::SqlitePool;
-use time::OffsetDateTime;
-use time::macros::format_description;
-use token_core::UnixSeconds;
+use daemon::{postgres, sqlite};
 
 use crate::owner::Owner;
+use database::Database;
+pub use url::DatabaseUrl;
 
 /// Why the database could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,15 +26,32 @@ use crate::owner::Owner;
 pub enum DatabaseError {
     /// It can't be opened, or is no Rucio database of a version that we know.
     #[error("`rucio.database`: {0}; a Rucio database of version 41 is expected")]
-    Open(#[from] OpenError),
+    Sqlite(#[from] sqlite::OpenError),
+    /// The same on PostgreSQL.
+    #[error("`rucio.database`: {0}; a Rucio database of version 41 is expected")]
+    Postgres(#[from] postgres::OpenError),
+    /// SQLite has no schemas.
+    #[error("`rucio.schema` is set, which SQLite has not: leave it out")]
+    Schema,
     /// A statement failed; nothing of its transaction stays.
     #[error("Rucio's database: {what}: {source}")]
     Statement {
         /// What was being done.
         what: &'static str,
-        /// What SQLite said.
+        /// What the database said.
         source: sqlx::Error,
     },
+}
+
+impl DatabaseError {
+    /// Whether a later try may find it better, without anybody mending the configuration.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.is_transient(),
+            Self::Statement { .. } => true,
+            Self::Sqlite(_) | Self::Schema => false,
+        }
+    }
 }
 
 /// Names what was being done when a statement failed.
@@ -48,43 +68,26 @@ impl<T> During<T> for Result<T, sqlx::Error> {
 /// Rucio's database.
 #[derive(Clone, Debug)]
 pub struct Rucio {
-    pool: SqlitePool,
+    database: Database,
     vo: String,
     owner: Owner,
 }
 
 impl Rucio {
-    /// Opens the database that `url` names and checks that every table and column we use is there. The URL is SQLAlchemy's,
-    /// as in `rucio.cfg`: `sqlite:////absolute/path` or `sqlite:///relative/path`.
+    /// Opens the database that `url` names and checks that every table and column we use is there, on PostgreSQL in `schema` if
+    /// one is named.
     ///
     /// # Errors
     /// See [`DatabaseError`]; nothing is changed.
-    pub async fn open(url: &str, vo: &str) -> Result<Self, DatabaseError> {
-        let pool = sqlite::open(url, &schema::USED).await?;
-        Ok(Self { pool, vo: vo.to_owned(), owner: Owner::of_this_process() })
-    }
-
-    /// Begins a transaction that may write from its first statement on.
-    async fn begin(
-        &self,
-        what: &'static str,
-    ) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, DatabaseError> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.during(what)
-    }
-}
-
-/// A time as Rucio's SQLAlchemy writes it: text that sorts.
-fn stamp(at: UnixSeconds) -> String {
-    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second].000000");
-    OffsetDateTime::from_unix_timestamp(at.0).ok().and_then(|t| t.format(&format).ok()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_rucio_does() {
-        assert_eq!(stamp(UnixSeconds(1_795_458_026)), "2026-11-23 18:20:26.000000");
+    pub async fn open(url: &DatabaseUrl, schema: Option<&str>, vo: &str) -> Result<Self, DatabaseError> {
+        let url = url.expose();
+        let database = if postgres::is_for_us(url) {
+            Database::Postgres(postgres::open(url, schema, &schema::USED).await?)
+        } else if schema.is_some() {
+            return Err(DatabaseError::Schema);
+        } else {
+            Database::Sqlite(sqlite::open(url, &schema::USED).await?)
+        };
+        Ok(Self { database, vo: vo.to_owned(), owner: Owner::of_this_process() })
     }
 }

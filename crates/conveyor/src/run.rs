@@ -12,7 +12,7 @@ use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{error, info};
 
 use crate::rucio::Rucio;
-use crate::settings::Settings;
+use crate::settings::{RucioSettings, Settings};
 use crate::submit::{Parties, Pass, Report, Submitter};
 
 /// Submits Rucio's queued transfer requests to FTS with an FTS-audience token.
@@ -47,8 +47,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let oauth = Arc::new(settings.issuer.client(Arc::clone(&clock), shutdown.hard.clone())?);
     token_core::http::client(&settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
-    let rucio =
-        Rucio::open(&settings.rucio.database, &settings.rucio.vo).await.map_err(Failure::configuration)?;
+    let rucio = open(&settings.rucio).await?;
     let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
     info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), issuer = %settings.issuer.url,
         cache = settings.cache.is_some(), "conveyor starts");
@@ -85,6 +84,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         ended = work => ended,
         () = shutdown.hard.cancelled() => Err(Failure::runtime("stopped in the middle of work; the next start goes on")),
     }
+}
+
+/// Opens Rucio's database.
+async fn open(settings: &RucioSettings) -> Result<Rucio, Failure> {
+    let url = settings.url().map_err(Failure::configuration)?;
+    Rucio::open(&url, settings.schema.as_deref(), &settings.vo).await.map_err(|error| match error {
+        error if error.is_transient() => Failure::runtime(error),
+        error => Failure::configuration(error),
+    })
 }
 
 async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: Duration) -> Result<(), Failure> {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use daemon::logs::LogSettings;
 use daemon::settings::{CacheSettings, IssuerSettings};
 use serde::Deserialize;
-use token_core::ScopeSet;
 use token_core::http::HttpSettings;
+use token_core::{ClientSecret, ScopeSet};
 use url::Url;
 
 use crate::choose::{Rules, Schemes};
 use crate::job::JobRules;
+use crate::rucio::DatabaseUrl;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,8 +41,15 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RucioSettings {
-    /// The database, written as in `rucio.cfg`: `sqlite:////absolute/path`.
-    pub database: String,
+    /// The database, written as in `rucio.cfg`: `postgresql://user:password@host/database` or `sqlite:////absolute/path`.
+    #[serde(default)]
+    pub database: Option<DatabaseUrl>,
+    /// A file that holds that and nothing else, instead of `database`.
+    #[serde(default)]
+    pub database_file: Option<PathBuf>,
+    /// The schema that Rucio's tables are in, as in `rucio.cfg`; without it the database user's search path decides.
+    #[serde(default)]
+    pub schema: Option<String>,
     /// The VO whose RSEs are served.
     #[serde(default = "default_vo")]
     pub vo: String,
@@ -49,6 +57,26 @@ pub struct RucioSettings {
 
 fn default_vo() -> String {
     "def".into()
+}
+
+impl RucioSettings {
+    /// The database, from the key or the file.
+    ///
+    /// # Errors
+    /// One line that names the key.
+    pub fn url(&self) -> Result<DatabaseUrl, String> {
+        match (&self.database, &self.database_file) {
+            (Some(url), None) => Ok(url.clone()),
+            (None, Some(path)) => match ClientSecret::from_file(path) {
+                Ok(url) => Ok(DatabaseUrl::new(url.expose())),
+                Err(error) => Err(format!("`rucio.database_file`: {error}")),
+            },
+            (None, None) => Err("`rucio.database` is missing, and so is `rucio.database_file`".into()),
+            (Some(_), Some(_)) => {
+                Err("`rucio.database` and `rucio.database_file`: only one can count".into())
+            }
+        }
+    }
 }
 
 /// `[fts]`. Which FTS a transfer goes to is the destination RSE's `fts` attribute.
@@ -185,10 +213,17 @@ impl SubmitSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// Commented lines that show a possibility, not a default.
-    const EXAMPLES: &[&str] = &[r#"url = "https://fts.example:8446""#, r#"audience = "fts""#];
+    const EXAMPLES: &[&str] = &[
+        r#"url = "https://fts.example:8446""#,
+        r#"audience = "fts""#,
+        r#"database_file = "/etc/token-conveyor/rucio-database.url""#,
+        r#"schema = "prod""#,
+    ];
 
     #[test]
     fn the_annotated_file_shows_every_default() {
@@ -202,5 +237,26 @@ mod tests {
             format!("{:?}", daemon::config::load::<Settings>(&path, "NO_SUCH_PREFIX").unwrap())
         });
         assert_eq!(plain, full);
+    }
+
+    #[test]
+    fn the_database_is_named_once_by_key_or_by_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("url");
+        std::fs::write(&file, "postgresql://u:canary@h/d\n").unwrap();
+        let settings = |database: Option<&str>, file: Option<&Path>| RucioSettings {
+            database: database.map(DatabaseUrl::new),
+            database_file: file.map(Path::to_owned),
+            schema: None,
+            vo: default_vo(),
+        };
+        let named = settings(None, Some(&file));
+        assert_eq!(named.url().unwrap().expose(), "postgresql://u:canary@h/d");
+        assert!(!format!("{named:?} {:?}", named.url()).contains("canary"));
+        assert_eq!(settings(Some("sqlite:////db"), None).url().unwrap().expose(), "sqlite:////db");
+        for wrong in [settings(None, None), settings(Some("sqlite:////db"), Some(&file))] {
+            assert!(wrong.url().unwrap_err().contains("rucio.database_file"));
+        }
+        assert!(settings(None, Some(&folder.path().join("none"))).url().unwrap_err().contains("none"));
     }
 }

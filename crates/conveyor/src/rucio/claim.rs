@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use fts_client::Identity;
-use sqlx::{QueryBuilder, Row as _, Sqlite, Transaction};
 use token_core::UnixSeconds;
 
-use super::{DatabaseError, During as _, Rucio, stamp};
+use super::database::Transaction;
+use super::stamp::Stamp;
+use super::statement::{Statement, Value};
+use super::{DatabaseError, During as _, Rucio};
 use crate::choose::End;
 use crate::job::Job;
 use crate::request::RequestId;
@@ -35,24 +37,26 @@ impl Rucio {
         identity: &Identity,
         now: UnixSeconds,
     ) -> Result<Vec<Job>, DatabaseError> {
-        let (at, now) = (now, stamp(now));
-        let mut transaction = self.begin(WHAT).await?;
+        let now = Stamp::from(now);
+        let mut transaction = self.database.begin().await.during(WHAT)?;
         let mut taken = HashSet::new();
         let rows: Vec<_> =
             jobs.iter().flat_map(|job| job.plans.iter().map(move |plan| (job, plan))).collect();
         for rows in rows.chunks(ROWS) {
-            let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = 'G', external_host = ");
-            query.push_bind(fts).push(", last_processed_by = ").push_bind(self.owner.mark());
+            let mut query = Statement::new("UPDATE requests SET state = 'G', external_host = ");
+            query.bind(fts).push(", last_processed_by = ").bind(self.owner.mark().as_str());
             for column in ["submitted_at", "updated_at", "last_processed_at"] {
-                query.push(", ").push(column).push(" = ").push_bind(&now);
+                query.push(", ").push(column).push(" = ").bind(&now);
             }
-            query.push(", external_id = v.column2, dest_url = v.column3 FROM (");
-            query.push_values(rows, |mut row, (job, plan)| {
-                row.push_bind(&plan.request.id.0).push_bind(job.id.as_str()).push_bind(&plan.destination_url);
-            });
+            query.push(", external_id = v.column2, dest_url = v.column3 FROM (SELECT v.* FROM (");
+            query.rows(rows.iter().map(|(job, plan)| {
+                [(&plan.request.id).into(), job.id.as_str().into(), plan.destination_url.as_str().into()]
+            }));
+            query.push(") AS v JOIN requests q ON q.id = v.column1 WHERE q.state = 'Q'");
+            query.push(&self.database.lock("q"));
             query.push(") AS v WHERE requests.id = v.column1 AND requests.state = 'Q' RETURNING requests.id");
-            for row in query.build().fetch_all(&mut *transaction).await.during(WHAT)? {
-                taken.insert(RequestId(row.try_get(0).during(WHAT)?));
+            for row in transaction.fetch(query).await.during(WHAT)? {
+                taken.insert(RequestId(row.id(0).during(WHAT)?));
             }
         }
         let mut kept = Vec::with_capacity(jobs.len());
@@ -62,12 +66,12 @@ impl Rucio {
             if plans.iter().any(|plan| plan.request.id.0 == sid) {
                 kept.push(Job { id, sid, plans });
             } else if let Some(renamed) = Job::new(plans, identity) {
-                rename(&mut transaction, &renamed, id.as_str(), at).await?;
+                rename(&mut transaction, &renamed, id.as_str(), &now).await?;
                 kept.push(renamed);
             }
         }
-        let ids: Vec<String> = taken.into_iter().map(|id| id.0).collect();
-        unused(&mut transaction, &ids, at).await?;
+        let ids: Vec<_> = taken.into_iter().collect();
+        unused(&mut transaction, &ids, &now).await?;
         sources(&mut transaction, &kept, &now).await?;
         transaction.commit().await.during(WHAT)?;
         Ok(kept)
@@ -83,15 +87,15 @@ impl Rucio {
         identity: &Identity,
         now: UnixSeconds,
     ) -> Result<Vec<Job>, DatabaseError> {
-        let mut singles = Vec::new();
+        let (mut singles, now) = (Vec::new(), Stamp::from(now));
         if refused.is_empty() {
             return Ok(singles);
         }
-        let mut transaction = self.begin(WHAT).await?;
+        let mut transaction = self.database.begin().await.during(WHAT)?;
         for job in refused {
             for plan in job.plans {
                 if let Some(single) = Job::new(vec![plan], identity) {
-                    rename(&mut transaction, &single, job.id.as_str(), now).await?;
+                    rename(&mut transaction, &single, job.id.as_str(), &now).await?;
                     singles.push(single);
                 }
             }
@@ -107,18 +111,19 @@ impl Rucio {
     /// When a statement fails; the claim then stays open.
     pub async fn release(&self, job: &Job, now: UnixSeconds) -> Result<usize, DatabaseError> {
         const WHAT: &str = "releasing a claim";
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let now = Stamp::from(now);
+        let mut query = Statement::new(
             "UPDATE requests SET state = 'Q', external_id = NULL, external_host = NULL, dest_url = NULL, \
              submitted_at = NULL, last_processed_by = NULL, last_processed_at = NULL, updated_at = ",
         );
-        query.push_bind(stamp(now)).push(" WHERE state = 'G' AND external_id = ").push_bind(job.id.as_str());
+        query.bind(&now).push(" WHERE state = 'G' AND external_id = ").bind(job.id.as_str());
         only(&mut query, job);
         query.push(" RETURNING id");
-        let mut transaction = self.begin(WHAT).await?;
-        let rows = query.build().fetch_all(&mut *transaction).await.during(WHAT)?;
-        let released =
-            rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>().during(WHAT)?;
-        unused(&mut transaction, &released, now).await?;
+        let mut transaction = self.database.begin().await.during(WHAT)?;
+        let rows = transaction.fetch(query).await.during(WHAT)?;
+        let released = rows.iter().map(|row| row.id(0).map(RequestId)).collect::<Result<Vec<_>, _>>();
+        let released = released.during(WHAT)?;
+        unused(&mut transaction, &released, &now).await?;
         transaction.commit().await.during(WHAT)?;
         Ok(released.len())
     }
@@ -133,106 +138,85 @@ impl Rucio {
         if ends.is_empty() {
             return Ok(());
         }
-        let mut alike: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+        let now = Stamp::from(now);
+        let mut alike: HashMap<(&'static str, &str), Vec<&RequestId>> = HashMap::new();
         for (id, end, reason) in ends {
-            alike.entry((end.letter(), reason)).or_default().push(&id.0);
+            alike.entry((end.letter(), reason)).or_default().push(id);
         }
-        let mut transaction = self.begin(WHAT).await?;
+        let mut transaction = self.database.begin().await.during(WHAT)?;
         for ((letter, reason), ids) in alike {
-            let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = ");
-            query
-                .push_bind(letter)
-                .push(", err_msg = ")
-                .push_bind(reason)
-                .push(", updated_at = ")
-                .push_bind(stamp(now));
-            query.push(" WHERE state = 'Q' AND id IN (");
-            let mut list = query.separated(", ");
-            for id in ids {
-                list.push_bind(id);
-            }
-            query.push(")");
-            query.build().execute(&mut *transaction).await.during(WHAT)?;
+            let mut query = Statement::new("UPDATE requests SET state = '");
+            query.push(letter).push("', err_msg = ").bind(reason).push(", updated_at = ").bind(&now);
+            query.push(" WHERE state = 'Q' AND id IN ").list(ids);
+            transaction.execute(query).await.during(WHAT)?;
         }
         transaction.commit().await.during(WHAT)
     }
 }
 
 /// Adds `AND id IN (...)` for the requests of a job.
-fn only(query: &mut QueryBuilder<Sqlite>, job: &Job) {
-    query.push(" AND id IN (");
-    let mut ids = query.separated(", ");
-    for plan in &job.plans {
-        ids.push_bind(plan.request.id.0.clone());
-    }
-    query.push(")");
+fn only(query: &mut Statement, job: &Job) {
+    query.push(" AND id IN ").list(job.plans.iter().map(|plan| &plan.request.id));
 }
 
 /// Gives claimed requests another job id.
 async fn rename(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction,
     job: &Job,
     from: &str,
-    now: UnixSeconds,
+    now: &Stamp,
 ) -> Result<(), DatabaseError> {
-    let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET external_id = ");
-    query.push_bind(job.id.as_str()).push(", updated_at = ").push_bind(stamp(now));
-    query.push(" WHERE state = 'G' AND external_id = ").push_bind(from);
+    let mut query = Statement::new("UPDATE requests SET external_id = ");
+    query.bind(job.id.as_str()).push(", updated_at = ").bind(now);
+    query.push(" WHERE state = 'G' AND external_id = ").bind(from);
     only(&mut query, job);
-    query.build().execute(&mut **transaction).await.during("renaming a claim").map(drop)
+    transaction.execute(query).await.during("renaming a claim")
 }
 
 /// Takes the sources of earlier claims out of use: what a recovered claim finds in use is what it was made with.
 async fn unused(
-    transaction: &mut Transaction<'static, Sqlite>,
-    requests: &[String],
-    now: UnixSeconds,
+    transaction: &mut Transaction,
+    requests: &[RequestId],
+    now: &Stamp,
 ) -> Result<(), DatabaseError> {
     for ids in requests.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new("UPDATE sources SET is_using = 0, updated_at = ");
-        query.push_bind(stamp(now)).push(" WHERE is_using = 1 AND request_id IN (");
-        let mut list = query.separated(", ");
-        for id in ids {
-            list.push_bind(id);
-        }
-        query.push(")");
-        query.build().execute(&mut **transaction).await.during("writing sources")?;
+        let mut query = Statement::new("UPDATE sources SET is_using = FALSE, updated_at = ");
+        query.bind(now).push(" WHERE is_using AND request_id IN ").list(ids);
+        transaction.execute(query).await.during("writing sources")?;
     }
     Ok(())
 }
 
 /// One row a source, as Rucio keeps them: the poller finds the source that FTS used by its URL.
-async fn sources(
-    transaction: &mut Transaction<'static, Sqlite>,
-    jobs: &[Job],
-    now: &str,
-) -> Result<(), DatabaseError> {
+async fn sources(transaction: &mut Transaction, jobs: &[Job], now: &Stamp) -> Result<(), DatabaseError> {
     let plans = jobs.iter().flat_map(|job| &job.plans);
     let rows: Vec<_> = plans.flat_map(|plan| plan.sources.iter().map(move |source| (plan, source))).collect();
     for rows in rows.chunks(ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Statement::new(
             "INSERT INTO sources (request_id, scope, name, rse_id, dest_rse_id, url, bytes, ranking, is_using, created_at, \
              updated_at) ",
         );
-        query.push_values(rows, |mut row, (plan, source)| {
-            row.push_bind(&plan.request.id.0)
-                .push_bind(&plan.request.scope)
-                .push_bind(&plan.request.name)
-                .push_bind(&source.rse.0)
-                .push_bind(&plan.request.destination.0)
-                .push_bind(&source.url)
-                .push_bind(plan.request.bytes)
-                .push_bind(source.ranking)
-                .push("1")
-                .push_bind(now)
-                .push_bind(now);
-        });
+        query.rows(rows.iter().map(|(plan, source)| {
+            [
+                Value::from(&plan.request.id),
+                plan.request.scope.as_str().into(),
+                plan.request.name.as_str().into(),
+                (&source.rse).into(),
+                (&plan.request.destination).into(),
+                source.url.as_str().into(),
+                plan.request.bytes.into(),
+                source.ranking.into(),
+                Value::Literal("TRUE"),
+                now.into(),
+                now.into(),
+            ]
+        }));
         // A retried request has its row already, perhaps with an older URL: the one that is posted counts.
         query.push(
             " ON CONFLICT (request_id, rse_id, scope, name) DO UPDATE \
-             SET is_using = 1, url = excluded.url, updated_at = excluded.updated_at",
+             SET is_using = TRUE, url = excluded.url, updated_at = excluded.updated_at",
         );
-        query.build().execute(&mut **transaction).await.during("writing sources")?;
+        transaction.execute(query).await.during("writing sources")?;
     }
     Ok(())
 }

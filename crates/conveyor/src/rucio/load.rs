@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use sqlx::Row as _;
 
+use super::statement::Statement;
 use super::{DatabaseError, During as _, Rucio};
 use crate::topology::{Protocol, Rse, RseId, Topology};
 
@@ -18,28 +18,25 @@ impl Rucio {
     /// When a statement fails.
     pub async fn topology(&self) -> Result<Topology, DatabaseError> {
         let mut attributes: HashMap<RseId, HashMap<String, String>> = HashMap::new();
-        let rows = sqlx::query("SELECT rse_id, key, value FROM rse_attr_map WHERE value IS NOT NULL");
-        for row in rows.fetch_all(&self.pool).await.during(WHAT)? {
-            let id = RseId(row.try_get(0).during(WHAT)?);
-            attributes
-                .entry(id)
-                .or_default()
-                .insert(row.try_get(1).during(WHAT)?, row.try_get(2).during(WHAT)?);
+        let rows = Statement::new("SELECT rse_id, key, value FROM rse_attr_map WHERE value IS NOT NULL");
+        for row in self.database.fetch(rows).await.during(WHAT)? {
+            let id = RseId(row.id(0).during(WHAT)?);
+            attributes.entry(id).or_default().insert(row.get(1).during(WHAT)?, row.get(2).during(WHAT)?);
         }
         let mut protocols = self.protocols().await?;
-        let rows = sqlx::query(
-            "SELECT id, rse, rse_type, deterministic, staging_area, availability_read FROM rses \
-             WHERE deleted = 0 AND vo = $1",
+        let rows = Statement::new(
+            "SELECT id, rse, rse_type = 'TAPE', deterministic, staging_area, availability_read FROM rses \
+             WHERE NOT deleted AND vo = $1",
         );
         let mut rses = Vec::new();
-        for row in rows.bind(&self.vo).fetch_all(&self.pool).await.during(WHAT)? {
-            let id = RseId(row.try_get(0).during(WHAT)?);
+        for row in self.database.fetch(rows.with(self.vo.as_str())).await.during(WHAT)? {
+            let id = RseId(row.id(0).during(WHAT)?);
             rses.push(Rse {
-                name: row.try_get(1).during(WHAT)?,
-                tape: row.try_get::<String, _>(2).during(WHAT)? == "TAPE",
-                deterministic: row.try_get(3).during(WHAT)?,
-                staging_area: row.try_get(4).during(WHAT)?,
-                availability_read: row.try_get(5).during(WHAT)?,
+                name: row.get(1).during(WHAT)?,
+                tape: row.get(2).during(WHAT)?,
+                deterministic: row.get(3).during(WHAT)?,
+                staging_area: row.get(4).during(WHAT)?,
+                availability_read: row.get(5).during(WHAT)?,
                 attributes: attributes.remove(&id).unwrap_or_default(),
                 protocols: protocols.remove(&id).unwrap_or_default(),
                 id,
@@ -49,36 +46,37 @@ impl Rucio {
     }
 
     async fn protocols(&self) -> Result<HashMap<RseId, Vec<Protocol>>, DatabaseError> {
-        let rows = sqlx::query(
+        let rows = Statement::new(
             "SELECT rse_id, scheme, hostname, port, prefix, impl, third_party_copy_read, third_party_copy_write, \
              extended_attributes FROM rse_protocols",
         );
         let mut protocols: HashMap<RseId, Vec<Protocol>> = HashMap::new();
-        for row in rows.fetch_all(&self.pool).await.during(WHAT)? {
-            let extended: Option<String> = row.try_get(8).during(WHAT)?;
+        for row in self.database.fetch(rows).await.during(WHAT)? {
+            let extended: Option<String> = row.get(8).during(WHAT)?;
             let extended =
                 extended.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
             let protocol = Protocol {
-                scheme: row.try_get(1).during(WHAT)?,
-                hostname: row.try_get(2).during(WHAT)?,
-                port: row.try_get(3).during(WHAT)?,
-                prefix: row.try_get::<Option<String>, _>(4).during(WHAT)?.unwrap_or_default(),
-                implementation: row.try_get(5).during(WHAT)?,
-                tpc_read: row.try_get(6).during(WHAT)?,
-                tpc_write: row.try_get(7).during(WHAT)?,
+                scheme: row.get(1).during(WHAT)?,
+                hostname: row.get(2).during(WHAT)?,
+                port: row.integer(3).during(WHAT)?,
+                prefix: row.get::<Option<String>>(4).during(WHAT)?.unwrap_or_default(),
+                implementation: row.get(5).during(WHAT)?,
+                tpc_read: row.optional_integer(6).during(WHAT)?,
+                tpc_write: row.optional_integer(7).during(WHAT)?,
                 web_service_path: extended["web_service_path"].as_str().map(str::to_owned),
             };
-            protocols.entry(RseId(row.try_get(0).during(WHAT)?)).or_default().push(protocol);
+            protocols.entry(RseId(row.id(0).during(WHAT)?)).or_default().push(protocol);
         }
         Ok(protocols)
     }
 
     async fn distances(&self) -> Result<HashMap<(RseId, RseId), i64>, DatabaseError> {
-        let rows =
-            sqlx::query("SELECT src_rse_id, dest_rse_id, distance FROM distances WHERE distance IS NOT NULL");
-        let rows = rows.fetch_all(&self.pool).await.during(WHAT)?;
+        let rows = Statement::new(
+            "SELECT src_rse_id, dest_rse_id, distance FROM distances WHERE distance IS NOT NULL",
+        );
+        let rows = self.database.fetch(rows).await.during(WHAT)?;
         rows.iter()
-            .map(|row| Ok(((RseId(row.try_get(0)?), RseId(row.try_get(1)?)), row.try_get(2)?)))
+            .map(|row| Ok(((RseId(row.id(0)?), RseId(row.id(1)?)), row.integer(2)?)))
             .collect::<Result<_, sqlx::Error>>()
             .during(WHAT)
     }

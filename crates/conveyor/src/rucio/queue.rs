@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite};
 use token_core::UnixSeconds;
 
-use super::{DatabaseError, During as _, Rucio, stamp};
+use super::database::Row;
+use super::stamp::Stamp;
+use super::statement::Statement;
+use super::{DatabaseError, During as _, Rucio};
 use crate::owner::alive;
 use crate::request::{Attributes, Replica, Request, RequestId};
 use crate::topology::RseId;
@@ -20,10 +21,16 @@ const PREPARED_LIFE_S: i64 = 6 * 3600;
 const OLD_S: i64 = 900;
 
 /// Where a walk over the queue has come to. What cannot be submitted stays behind it and blocks nobody.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cursor {
-    created_at: String,
-    id: String,
+    created_at: Stamp,
+    id: RequestId,
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self { created_at: Stamp::earliest(), id: RequestId("0".repeat(32)) }
+    }
 }
 
 /// An open claim: a row in `G` with the id of the job it was claimed for.
@@ -58,7 +65,7 @@ const PICK: &str = concat!(
      LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
      WHERE r.state = 'Q' AND r.request_type = 'T' \
      AND (r.transfertool IS NULL OR r.transfertool = 'fts3') \
-     AND dest.deleted = 0 AND dest.availability_write = 1 AND dest.vo = $1 \
+     AND NOT dest.deleted AND dest.availability_write AND dest.vo = $1 \
      AND (rules.id IS NULL OR rules.child_rule_id IS NOT NULL OR rules.expires_at IS NULL OR rules.expires_at > $2) \
      AND NOT EXISTS (SELECT 1 FROM transfer_hops h WHERE h.next_hop_request_id = r.id) \
      AND (r.created_at > $3 OR (r.created_at = $3 AND r.id > $4)) \
@@ -85,17 +92,16 @@ impl Rucio {
         limit: u32,
         now: UnixSeconds,
     ) -> Result<Option<(Vec<Request>, Cursor)>, DatabaseError> {
-        let rows = sqlx::query(PICK)
-            .bind(&self.vo)
-            .bind(stamp(now))
-            .bind(&cursor.created_at)
-            .bind(&cursor.id)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await
-            .during(WHAT)?;
+        let pick = Statement::new(PICK)
+            .with(self.vo.as_str())
+            .with(&Stamp::from(now))
+            .with(&cursor.created_at)
+            .with(&cursor.id)
+            .with(i64::from(limit));
+        let rows = self.database.fetch(pick).await.during(WHAT)?;
         let Some(last) = rows.last() else { return Ok(None) };
-        let next = Cursor { created_at: last.try_get(15).during(WHAT)?, id: last.try_get(0).during(WHAT)? };
+        let next =
+            Cursor { created_at: last.time(15).during(WHAT)?, id: RequestId(last.id(0).during(WHAT)?) };
         let mut requests =
             rows.iter().map(|row| request(row, now)).collect::<Result<Vec<_>, _>>().during(WHAT)?;
         let mut replicas = self.replicas(&requests).await?;
@@ -110,26 +116,22 @@ impl Rucio {
         &self,
         requests: &[Request],
     ) -> Result<HashMap<RequestId, Vec<Replica>>, DatabaseError> {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Statement::new(
             "SELECT r.id, rep.rse_id, rep.path, coalesce(s.ranking, 0) FROM requests r \
              JOIN replicas rep ON rep.scope = r.scope AND rep.name = r.name AND rep.state = 'A' \
              AND rep.rse_id <> r.dest_rse_id \
-             JOIN rses ON rses.id = rep.rse_id AND rses.deleted = 0 \
-             LEFT JOIN sources s ON s.request_id = r.id AND s.rse_id = rep.rse_id WHERE r.id IN (",
+             JOIN rses ON rses.id = rep.rse_id AND NOT rses.deleted \
+             LEFT JOIN sources s ON s.request_id = r.id AND s.rse_id = rep.rse_id WHERE r.id IN ",
         );
-        let mut ids = query.separated(", ");
-        requests.iter().for_each(|request| {
-            ids.push_bind(&request.id.0);
-        });
-        query.push(") ORDER BY rep.rse_id");
+        query.list(requests.iter().map(|request| &request.id)).push(" ORDER BY rep.rse_id");
         let mut replicas: HashMap<RequestId, Vec<Replica>> = HashMap::new();
-        for row in query.build().fetch_all(&self.pool).await.during("reading replicas")? {
+        for row in self.database.fetch(query).await.during("reading replicas")? {
             let replica = Replica {
-                rse: RseId(row.try_get(1).during(WHAT)?),
-                path: row.try_get(2).during(WHAT)?,
-                ranking: row.try_get(3).during(WHAT)?,
+                rse: RseId(row.id(1).during(WHAT)?),
+                path: row.get(2).during(WHAT)?,
+                ranking: row.integer(3).during(WHAT)?,
             };
-            replicas.entry(RequestId(row.try_get(0).during(WHAT)?)).or_default().push(replica);
+            replicas.entry(RequestId(row.id(0).during(WHAT)?)).or_default().push(replica);
         }
         Ok(replicas)
     }
@@ -142,29 +144,29 @@ impl Rucio {
     pub async fn open_claims(&self, now: UnixSeconds) -> Result<Vec<Claimed>, DatabaseError> {
         const WHAT: &str = "reading open claims";
         let mut claims = Vec::new();
-        let ago = stamp(UnixSeconds(now.0 - OLD_S));
-        for row in sqlx::query(CLAIMED).fetch_all(&self.pool).await.during(WHAT)? {
-            let (mark, claimed_at): (Option<String>, String) =
-                (row.try_get(20).during(WHAT)?, row.try_get(21).during(WHAT)?);
+        let ago = Stamp::from(UnixSeconds(now.0 - OLD_S));
+        for row in self.database.fetch(Statement::new(CLAIMED)).await.during(WHAT)? {
+            let mark: Option<String> = row.get(20).during(WHAT)?;
+            let claimed_at = row.time(21).during(WHAT)?;
             if !self.owner.may_resolve(mark.as_deref(), claimed_at < ago, alive) {
                 continue;
             }
             let mut request = request(&row, now).during(WHAT)?;
-            let sources = sqlx::query(
+            let sources = Statement::new(
                 "SELECT rse_id, url, coalesce(ranking, 0) FROM sources \
-                 WHERE request_id = $1 AND is_using = 1 AND url IS NOT NULL",
+                 WHERE request_id = $1 AND is_using AND url IS NOT NULL",
             );
             let mut urls = HashMap::new();
-            for source in sources.bind(&request.id.0).fetch_all(&self.pool).await.during(WHAT)? {
-                let rse = RseId(source.try_get(0).during(WHAT)?);
-                urls.insert(rse.clone(), source.try_get(1).during(WHAT)?);
-                let ranking = source.try_get(2).during(WHAT)?;
+            for source in self.database.fetch(sources.with(&request.id)).await.during(WHAT)? {
+                let rse = RseId(source.id(0).during(WHAT)?);
+                urls.insert(rse.clone(), source.get(1).during(WHAT)?);
+                let ranking = source.integer(2).during(WHAT)?;
                 request.replicas.push(Replica { rse, path: None, ranking });
             }
             claims.push(Claimed {
-                job: row.try_get(17).during(WHAT)?,
-                fts: row.try_get(18).during(WHAT)?,
-                destination_url: row.try_get(19).during(WHAT)?,
+                job: row.get(17).during(WHAT)?,
+                fts: row.get(18).during(WHAT)?,
+                destination_url: row.get(19).during(WHAT)?,
                 request,
                 urls,
             });
@@ -173,28 +175,28 @@ impl Rucio {
     }
 }
 
-fn request(row: &SqliteRow, now: UnixSeconds) -> Result<Request, sqlx::Error> {
-    let attributes: Option<String> = row.try_get(9)?;
-    let retried: Option<String> = row.try_get(13)?;
-    let requested_at: Option<String> = row.try_get(14)?;
+fn request(row: &Row, now: UnixSeconds) -> Result<Request, sqlx::Error> {
+    let attributes: Option<String> = row.get(9)?;
+    let retried = row.optional_id(13)?;
+    let requested_at = row.optional_time(14)?;
     // Rucio keeps a failed attempt's source in the new request; only a first attempt's is a preparer's choice.
-    let young = requested_at.is_none_or(|at| at > stamp(UnixSeconds(now.0 - PREPARED_LIFE_S)));
-    let prepared: Option<String> = row.try_get(12)?;
+    let young = requested_at.is_none_or(|at| at > Stamp::from(UnixSeconds(now.0 - PREPARED_LIFE_S)));
+    let prepared = row.optional_id(12)?;
     Ok(Request {
-        id: RequestId(row.try_get(0)?),
-        scope: row.try_get::<Option<_>, _>(1)?.unwrap_or_default(),
-        name: row.try_get::<Option<_>, _>(2)?.unwrap_or_default(),
-        rule_id: row.try_get(3)?,
-        activity: row.try_get(4)?,
-        bytes: row.try_get(5)?,
-        md5: row.try_get(6)?,
-        adler32: row.try_get(7)?,
-        account: row.try_get(8)?,
+        id: RequestId(row.id(0)?),
+        scope: row.get::<Option<_>>(1)?.unwrap_or_default(),
+        name: row.get::<Option<_>>(2)?.unwrap_or_default(),
+        rule_id: row.optional_id(3)?,
+        activity: row.get(4)?,
+        bytes: row.optional_integer(5)?,
+        md5: row.get(6)?,
+        adler32: row.get(7)?,
+        account: row.get(8)?,
         attributes: Attributes::parse(attributes.as_deref()),
-        priority: row.try_get(10)?,
-        destination: RseId(row.try_get(11)?),
+        priority: row.optional_integer(10)?,
+        destination: RseId(row.id(11)?),
         prepared_source: prepared.map(RseId).filter(|_| young && retried.is_none()),
-        datatype: row.try_get(16)?,
+        datatype: row.get(16)?,
         replicas: Vec::new(),
     })
 }

@@ -1,10 +1,11 @@
 //! Closes claims: `G` to `S` when FTS has the job, `G` to `A` when it refused it.
 
 use serde_json::json;
-use sqlx::{QueryBuilder, Row as _, Sqlite};
 use token_core::{UnixSeconds, random_hex};
 
-use super::{DatabaseError, During as _, Rucio, stamp};
+use super::stamp::Stamp;
+use super::statement::{Statement, Value};
+use super::{DatabaseError, During as _, Rucio};
 use crate::job::Job;
 use crate::topology::Topology;
 
@@ -24,8 +25,8 @@ pub enum Outcome {
 impl Outcome {
     fn letter(&self) -> &'static str {
         match self {
-            Self::Submitted => "S",
-            Self::Refused(_) => "A",
+            Self::Submitted => "'S'",
+            Self::Refused(_) => "'A'",
         }
     }
 
@@ -60,51 +61,52 @@ impl Rucio {
         if done.is_empty() {
             return Ok(0);
         }
-        let now = stamp(now);
-        let mut transaction = self.begin(WHAT).await?;
+        let now = Stamp::from(now);
+        let mut transaction = self.database.begin().await.during(WHAT)?;
         let mut closed = 0;
         for (job, outcome) in done {
-            let mut query = QueryBuilder::<Sqlite>::new("UPDATE requests SET state = ");
-            query.push_bind(outcome.letter()).push(", transfertool = 'fts3'");
+            let mut query = Statement::new("UPDATE requests SET state = ");
+            query.push(outcome.letter()).push(", transfertool = 'fts3'");
             if let Outcome::Refused(words) = outcome {
-                query.push(", external_id = NULL, err_msg = ").push_bind(words);
+                query.push(", external_id = NULL, err_msg = ").bind(words.as_str());
             }
-            query.push(", submitted_at = ").push_bind(&now).push(", updated_at = ").push_bind(&now);
+            query.push(", submitted_at = ").bind(&now).push(", updated_at = ").bind(&now);
             query.push(", source_rse_id = v.column2 FROM (");
-            query.push_values(&job.plans, |mut row, plan| {
-                let main = plan.sources.first().map(|source| &source.rse.0);
-                row.push_bind(&plan.request.id.0).push_bind(main);
-            });
+            query.rows(job.plans.iter().map(|plan| {
+                let main = plan.sources.first().map(|source| &source.rse);
+                [Value::from(&plan.request.id), main.into()]
+            }));
             query.push(
                 ") AS v WHERE requests.id = v.column1 AND requests.state = 'G' AND requests.external_id = ",
             );
-            query.push_bind(job.id.as_str()).push(" RETURNING requests.id");
-            let rows = query.build().fetch_all(&mut *transaction).await.during(WHAT)?;
-            let rows =
-                rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>().during(WHAT)?;
+            query.bind(job.id.as_str()).push(" RETURNING requests.id");
+            let rows = transaction.fetch(query).await.during(WHAT)?;
+            let rows = rows.iter().map(|row| row.id(0)).collect::<Result<Vec<_>, _>>().during(WHAT)?;
             if rows.is_empty() {
                 continue;
             }
             closed += rows.len();
             let plans = job.plans.iter().filter(|plan| rows.contains(&plan.request.id.0));
             let payloads = plans.map(|plan| payload(job, plan, outcome, fts, topology, &now));
-            let mut query = QueryBuilder::<Sqlite>::new(
+            let mut query = Statement::new(
                 "INSERT INTO messages (id, event_type, payload, payload_nolimit, services, created_at, updated_at) ",
             );
-            query.push_values(payloads, |mut row, payload| {
+            query.rows(payloads.map(|payload| {
                 let (payload, beside) = match payload.chars().count() {
                     0..=PAYLOAD => (payload, None),
                     _ => ("nolimit".to_owned(), Some(payload)),
                 };
-                row.push_bind(random_hex())
-                    .push_bind(outcome.event())
-                    .push_bind(payload)
-                    .push_bind(beside)
-                    .push("'activemq'")
-                    .push_bind(&now)
-                    .push_bind(&now);
-            });
-            query.build().execute(&mut *transaction).await.during("writing messages")?;
+                [
+                    Value::Id(Some(random_hex())),
+                    outcome.event().into(),
+                    Value::Text(Some(payload)),
+                    beside.into(),
+                    Value::Literal("'activemq'"),
+                    (&now).into(),
+                    (&now).into(),
+                ]
+            }));
+            transaction.execute(query).await.during("writing messages")?;
         }
         transaction.commit().await.during(WHAT)?;
         Ok(closed)
@@ -118,7 +120,7 @@ fn payload(
     outcome: &Outcome,
     fts: &str,
     topology: &Topology,
-    now: &str,
+    now: &Stamp,
 ) -> String {
     let request = &plan.request;
     let source = plan.sources.first().map(|source| &source.rse);
@@ -142,7 +144,7 @@ fn payload(
         "checksum-adler": request.adler32,
         "external-id": (*outcome == Outcome::Submitted).then(|| job.id.as_str()),
         "external-host": fts,
-        "queued_at": now,
+        "queued_at": now.as_str(),
         "datatype": request.datatype,
     })
     .to_string()

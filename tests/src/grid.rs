@@ -57,6 +57,8 @@ pub struct GridSettings {
     pub folder: PathBuf,
     /// The Rucio database to copy.
     pub rucio: PathBuf,
+    /// Or the URL of one on PostgreSQL, which is used as it is and changed.
+    pub postgres: Option<String>,
     /// How long the tokens of both clients live.
     pub token_life: Duration,
     /// Whether cargo shows how the daemons are built.
@@ -67,7 +69,13 @@ impl GridSettings {
     /// A grid below `folder` over the database that comes with this package.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let rucio = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/rucio-41.5.1.sqlite");
-        Self { folder: folder.into(), rucio, token_life: Duration::from_secs(3600), show_build: false }
+        Self {
+            folder: folder.into(),
+            rucio,
+            postgres: None,
+            token_life: Duration::from_secs(3600),
+            show_build: false,
+        }
     }
 }
 
@@ -93,7 +101,10 @@ impl Grid {
         let clients = clients(&secrets, settings.token_life)?;
         let issuer = Issuer::start(&pki, clients, Arc::clone(&clock), stop.clone()).await?;
 
-        let rucio = RucioDatabase::copy(&settings.rucio, &folder.join("rucio.sqlite")).await?;
+        let rucio = match &settings.postgres {
+            Some(url) => RucioDatabase::postgres(url).await?,
+            None => RucioDatabase::copy(&settings.rucio, &folder.join("rucio.sqlite")).await?,
+        };
         let (mut storages, mut sites) = (BTreeMap::new(), Vec::new());
         for site in rucio.sites().await? {
             let (base_path, area) = given(&site);

@@ -1,20 +1,25 @@
 //! A real Rucio database, made by Rucio's own code, moved to loopback: its storage hosts and its FTS are rewritten to the
 //! grid's ports, and nothing else is touched.
 
+mod tables;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use md5::{Digest as _, Md5};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 use token_core::{hex, random_hex};
 
-/// A Rucio database on SQLite.
+use tables::{Tables, number, quoted, text};
+
+/// A Rucio database, on SQLite or PostgreSQL.
 #[derive(Clone)]
 pub struct RucioDatabase {
-    path: PathBuf,
-    pool: SqlitePool,
+    /// The file, or the URL.
+    place: String,
+    tables: Tables,
 }
 
 /// A storage that the database knows: a `davs` protocol of an RSE.
@@ -78,22 +83,58 @@ impl RucioDatabase {
             .busy_timeout(std::time::Duration::from_secs(10));
         let pool =
             SqlitePool::connect_with(options).await.with_context(|| format!("opening {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), pool })
+        Ok(Self { place: format!("sqlite:///{}", path.display()), tables: Tables::Sqlite(pool) })
+    }
+
+    /// Opens a database on PostgreSQL that is there; it is used as it is.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub async fn postgres(url: &str) -> Result<Self> {
+        let rest = url.split_once("://").context("a URL")?.1;
+        let pool = PgPool::connect(&format!("postgresql://{rest}")).await.context("opening PostgreSQL")?;
+        Ok(Self { place: format!("postgresql+psycopg://{rest}"), tables: Tables::Postgres(pool) })
     }
 
     /// The URL for a daemon's configuration, as `rucio.cfg` would write it.
-    pub fn url(&self) -> String {
-        format!("sqlite:///{}", self.path.display())
+    pub fn url(&self) -> &str {
+        &self.place
     }
 
     /// The file.
+    ///
+    /// # Panics
+    /// On PostgreSQL, which has none.
     pub fn path(&self) -> &Path {
-        &self.path
+        let path = self.place.strip_prefix("sqlite:///");
+        Path::new(path.unwrap_or_else(|| panic!("this database is not in a file")))
     }
 
-    /// The pool, for what a test wants to see or change.
+    /// SQLite's pool, for what a test wants to see or change.
+    ///
+    /// # Panics
+    /// On PostgreSQL: use [`Self::texts`] and [`Self::run`].
     pub fn pool(&self) -> &SqlitePool {
-        &self.pool
+        match &self.tables {
+            Tables::Sqlite(pool) => pool,
+            Tables::Postgres(_) => panic!("this database is on PostgreSQL"),
+        }
+    }
+
+    /// The rows that a statement gives, every value as text; ids on PostgreSQL with their dashes.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn texts(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        self.tables.texts(sql).await
+    }
+
+    /// Runs a statement.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn run(&self, sql: &str) -> Result<()> {
+        self.tables.run(sql).await
     }
 
     /// The storages that speak `davs`.
@@ -101,22 +142,14 @@ impl RucioDatabase {
     /// # Errors
     /// When the database can't be read.
     pub async fn sites(&self) -> Result<Vec<Site>> {
-        let rows = sqlx::query(
+        let rows = self.texts(
             "SELECT r.rse, p.hostname, p.port, coalesce(p.prefix, '') FROM rse_protocols p JOIN rses r ON r.id = p.rse_id \
              WHERE p.scheme = 'davs' ORDER BY r.rse, p.hostname, p.port",
         );
-        rows.fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(|row| {
-                Ok(Site {
-                    rse: row.try_get(0)?,
-                    host: row.try_get(1)?,
-                    port: row.try_get(2)?,
-                    prefix: row.try_get(3)?,
-                })
-            })
-            .collect()
+        let site = |row: &Vec<_>| {
+            Ok(Site { rse: text(row, 0)?, host: text(row, 1)?, port: number(row, 2)?, prefix: text(row, 3)? })
+        };
+        rows.await?.iter().map(site).collect()
     }
 
     /// Moves one storage to `port` of 127.0.0.1.
@@ -124,17 +157,12 @@ impl RucioDatabase {
     /// # Errors
     /// When the database can't be written.
     pub async fn move_site(&self, site: &Site, port: u16) -> Result<()> {
-        sqlx::query(
-            "UPDATE rse_protocols SET hostname = '127.0.0.1', port = $1 WHERE scheme = 'davs' AND hostname = $2 \
-             AND port = $3 AND rse_id = (SELECT id FROM rses WHERE rse = $4)",
-        )
-        .bind(i64::from(port))
-        .bind(&site.host)
-        .bind(site.port)
-        .bind(&site.rse)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        let (host, was, rse) = (quoted(&site.host), site.port, quoted(&site.rse));
+        self.run(&format!(
+            "UPDATE rse_protocols SET hostname = '127.0.0.1', port = {port} WHERE scheme = 'davs' AND hostname = {host} \
+             AND port = {was} AND rse_id = (SELECT id FROM rses WHERE rse = {rse})"
+        ))
+        .await
     }
 
     /// Names another FTS wherever one is named, and puts the storages that the grid does not have on loopback too.
@@ -142,14 +170,15 @@ impl RucioDatabase {
     /// # Errors
     /// When the database can't be written.
     pub async fn move_fts(&self, url: &str) -> Result<()> {
-        sqlx::query("UPDATE rse_attr_map SET value = $1 WHERE key = 'fts' AND value <> ''")
-            .bind(url)
-            .execute(&self.pool)
-            .await?;
-        sqlx::query("UPDATE OR IGNORE rse_protocols SET hostname = '127.0.0.1' WHERE scheme <> 'davs'")
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+        let url = quoted(url);
+        self.run(&format!("UPDATE rse_attr_map SET value = {url} WHERE key = 'fts' AND value <> ''")).await?;
+        // All but those that would then be one.
+        self.run(
+            "UPDATE rse_protocols AS p SET hostname = '127.0.0.1' WHERE scheme <> 'davs' AND NOT EXISTS \
+             (SELECT 1 FROM rse_protocols o WHERE o.rse_id = p.rse_id AND o.scheme = p.scheme AND o.port = p.port \
+             AND o.hostname <> p.hostname)",
+        )
+        .await
     }
 
     /// Where every available replica of a queued file is.
@@ -157,24 +186,19 @@ impl RucioDatabase {
     /// # Errors
     /// When the database can't be read.
     pub async fn files(&self) -> Result<Vec<KnownFile>> {
-        let rows = sqlx::query(
+        let rows = self.texts(
             "SELECT DISTINCT s.rse, coalesce(p.prefix, ''), rep.scope, rep.name, rep.path, rep.bytes FROM replicas rep \
              JOIN requests q ON q.scope = rep.scope AND q.name = rep.name \
              JOIN rses s ON s.id = rep.rse_id JOIN rse_protocols p ON p.rse_id = s.id AND p.scheme = 'davs' \
              WHERE rep.state = 'A'",
         );
-        rows.fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(|row| {
-                let (prefix, scope, name): (String, String, String) =
-                    (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-                let path: Option<String> = row.try_get(4)?;
-                let below = path.unwrap_or_else(|| lfn2pfn(&scope, &name));
-                let path = format!("{}/{}", prefix.trim_end_matches('/'), below.trim_start_matches('/'));
-                Ok(KnownFile { rse: row.try_get(0)?, path, name, bytes: row.try_get(5)? })
-            })
-            .collect()
+        let file = |row: &Vec<Option<String>>| {
+            let (prefix, scope, name) = (text(row, 1)?, text(row, 2)?, text(row, 3)?);
+            let below = row.get(4).cloned().flatten().unwrap_or_else(|| lfn2pfn(&scope, &name));
+            let path = format!("{}/{}", prefix.trim_end_matches('/'), below.trim_start_matches('/'));
+            Ok(KnownFile { rse: text(row, 0)?, path, name, bytes: number(row, 5)? })
+        };
+        rows.await?.iter().map(file).collect()
     }
 
     /// All requests.
@@ -183,19 +207,16 @@ impl RucioDatabase {
     /// When the database can't be read.
     pub async fn wanted(&self) -> Result<Vec<Wanted>> {
         let rows =
-            sqlx::query("SELECT state, dest_url, coalesce(adler32, ''), coalesce(bytes, 0) FROM requests");
-        rows.fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(|row| {
-                Ok(Wanted {
-                    state: row.try_get(0)?,
-                    destination_url: row.try_get(1)?,
-                    adler32: row.try_get(2)?,
-                    bytes: row.try_get(3)?,
-                })
+            self.texts("SELECT state, dest_url, coalesce(adler32, ''), coalesce(bytes, 0) FROM requests");
+        let wanted = |row: &Vec<Option<String>>| {
+            Ok(Wanted {
+                state: text(row, 0)?,
+                destination_url: row.get(1).cloned().flatten(),
+                adler32: text(row, 2)?,
+                bytes: number(row, 3)?,
             })
-            .collect()
+        };
+        rows.await?.iter().map(wanted).collect()
     }
 
     /// How many requests are in each state.
@@ -203,9 +224,8 @@ impl RucioDatabase {
     /// # Errors
     /// When the database can't be read.
     pub async fn states(&self) -> Result<BTreeMap<String, i64>> {
-        let rows =
-            sqlx::query("SELECT state, count(*) FROM requests GROUP BY state").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        let rows = self.texts("SELECT state, count(*) FROM requests GROUP BY state").await?;
+        rows.iter().map(|row| Ok((text(row, 0)?, number(row, 1)?))).collect()
     }
 
     /// How many requests were ended without a submission, by the reason in words.
@@ -213,15 +233,14 @@ impl RucioDatabase {
     /// # Errors
     /// When the database can't be read.
     pub async fn ended(&self) -> Result<BTreeMap<String, usize>> {
-        let rows = sqlx::query(
+        let rows = self.texts(
             "SELECT coalesce(err_msg, 'no reason given'), count(*) FROM requests WHERE state IN ('N', 'O', 'M', 'A') GROUP BY 1",
         );
-        let rows = rows.fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, usize::try_from(row.try_get::<i64, _>(1)?)?))).collect()
+        rows.await?.iter().map(|row| Ok((text(row, 0)?, usize::try_from(number(row, 1)?)?))).collect()
     }
 
     /// Queues submitted requests again, as Rucio's finisher does after a failure: a new request with a new id, the old one
-    /// archived, its sources copied and no longer in use. Returns how many.
+    /// archived, its sources copied and no longer in use. Returns how many. On SQLite only.
     ///
     /// # Errors
     /// When the database can't be written.
@@ -229,14 +248,14 @@ impl RucioDatabase {
         let columns = |table| async move {
             sqlx::query_scalar::<_, String>("SELECT name FROM pragma_table_info($1)")
                 .bind(table)
-                .fetch_all(&self.pool)
+                .fetch_all(self.pool())
                 .await
         };
         let archived = columns("requests_history").await?.join(", ");
         let kept: Vec<_> =
             columns("requests").await?.into_iter().filter(|c| !EMPTIED.contains(&c.as_str())).collect();
         let kept = kept.join(", ");
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.pool().begin_with("BEGIN IMMEDIATE").await?;
         let ids: Vec<String> =
             sqlx::query_scalar("SELECT id FROM requests WHERE state = 'S' ORDER BY created_at, id LIMIT $1")
                 .bind(most)

@@ -80,9 +80,9 @@ impl Rucio {
     /// # Errors
     /// See [`DatabaseError`]; nothing is changed.
     pub async fn open(url: &DatabaseUrl, schema: Option<&str>, vo: &str) -> Result<Self, DatabaseError> {
-        let url = url.expose();
+        let (url, program) = (url.expose(), env!("CARGO_PKG_NAME"));
         let database = if postgres::is_for_us(url) {
-            Database::Postgres(postgres::open(url, schema, &schema::USED).await?)
+            Database::Postgres(postgres::open(url, schema, program, &schema::USED).await?)
         } else if schema.is_some() {
             return Err(DatabaseError::Schema);
         } else {

@@ -76,12 +76,21 @@ pub fn is_for_us(url: &str) -> bool {
 }
 
 /// Opens the database that a SQLAlchemy URL names and checks that all that is used is there, in `schema` if one is named and else
-/// where the user's search path leads. TLS is verified with `sslmode=verify-full`; as with libpq, `require` only encrypts.
+/// where the user's search path leads. The server shows the connections under the name of the `program`. TLS is verified with `sslmode=verify-full`; as with libpq, `require` only encrypts.
 ///
 /// # Errors
 /// See [`OpenError`]; nothing is changed.
-pub async fn open(url: &str, schema: Option<&str>, used: &[Used]) -> Result<PgPool, OpenError> {
+pub async fn open(
+    url: &str,
+    schema: Option<&str>,
+    program: &str,
+    used: &[Used],
+) -> Result<PgPool, OpenError> {
     let options = options(url)?;
+    let options = match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name(program),
+    };
     let session = match schema {
         Some(name) if is_plain(name) => format!("{SESSION}; SET search_path = \"{name}\""),
         Some(_) => return Err(OpenError::SchemaName),
@@ -202,14 +211,14 @@ mod tests {
             ("postgresql://u:canary@h/d?sslmode=verify-ca", "use verify-full"),
             ("postgresql://u:canary@h/d?sslmode=require&sslrootcert=/ca.pem", "without sslmode=verify-full"),
         ] {
-            let error = open(url, None, &[]).await.unwrap_err();
+            let error = open(url, None, "test", &[]).await.unwrap_err();
             let line = format!("{error} {error:?}");
             assert!(line.contains(why) && !line.contains("canary") && !error.is_transient(), "{url}: {line}");
         }
-        let error = open("postgresql://u@h/d", Some("a; b"), &[]).await.unwrap_err();
+        let error = open("postgresql://u@h/d", Some("a; b"), "test", &[]).await.unwrap_err();
         assert!(matches!(error, OpenError::SchemaName));
         // Nobody listens on port 1.
-        let error = open("postgresql://u:canary@127.0.0.1:1/d", None, &[]).await.unwrap_err();
+        let error = open("postgresql://u:canary@127.0.0.1:1/d", None, "test", &[]).await.unwrap_err();
         let line = format!("{error} {error:?}");
         assert!(error.is_transient() && line.contains("127.0.0.1:1") && !line.contains("canary"), "{line}");
     }

@@ -58,7 +58,7 @@ impl Database {
     pub(super) fn lock(&self, alias: &'static str) -> String {
         match self {
             Self::Sqlite(_) => String::new(),
-            Self::Postgres(_) => format!(" FOR UPDATE OF {alias} SKIP LOCKED"),
+            Self::Postgres(_) => format!(" FOR NO KEY UPDATE OF {alias} SKIP LOCKED"),
         }
     }
 }

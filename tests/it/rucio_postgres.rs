@@ -1,0 +1,139 @@
+//! `conveyor` on Rucio's PostgreSQL: the same as on SQLite, and beside others who work on the same queue.
+//!
+//! Needs `RUCIO_BIN`, a folder with Rucio's programs, and `RUCIO_POSTGRES`, the URL of a server where databases may be made;
+//! `./tests/run` sees to both.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Row as _, SqlitePool};
+use testbed::fts::SubmitFault;
+use testbed::grid::{Grid, terminate};
+use testbed::job::{Trouble, run_to_end};
+use tokio::process::Command;
+
+#[path = "interop/needed.rs"]
+mod needed;
+#[path = "rucio/programs.rs"]
+mod programs;
+#[path = "rucio/server.rs"]
+mod server;
+
+use server::Server;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rucios_poller_and_finisher_bring_every_rule_to_ok() {
+    let Some(server) = Server::needed() else { return };
+    let (_folder, _database, grid) = server.grid().await;
+    let outcome = run_to_end(&grid, Trouble::default()).await.unwrap();
+    assert!(outcome.is_whole() && outcome.submitted == 460, "{outcome:?}");
+    expect_all_once(&grid).await;
+    programs::expect_closed(&grid, &server.programs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_lose_nothing_and_double_nothing() {
+    let Some(server) = Server::needed() else { return };
+    let (_folder, database, grid) = server.grid().await;
+    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(50)));
+    let mut command = conveyor(&grid, &[]);
+    command.env("CONVEYOR__SUBMIT__BATCH", "100");
+    let daemon = grid.spawn(command, "conveyor.log").unwrap();
+    let mut cuts = 0;
+    until("everything is submitted", async || {
+        // In the middle of whatever it does: each pass gets somewhat further.
+        if cuts < 6 && submitted(&grid).await > cuts * 40 && database.cut(&grid).await > 0 {
+            cuts += 1;
+        }
+        submitted(&grid).await == 460
+    })
+    .await;
+    terminate(daemon).await.unwrap();
+    assert!(cuts >= 3, "only cut {cuts} times");
+    let log = std::fs::read_to_string(grid.folder.join("conveyor.log")).unwrap();
+    assert!(log.contains("not all could be done"), "{log}");
+    expect_all_once(&grid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_conveyors_and_rucios_own_submitter_send_each_request_once() {
+    let Some(server) = Server::needed() else { return };
+    let (_folder, _database, grid) = server.grid().await;
+    let start = |cache: &str, files: &str| {
+        let mut command = conveyor(&grid, &["--run-once", "--json"]);
+        let path = grid.folder.join(cache);
+        command
+            .env("CONVEYOR__CACHE__PATH", &path)
+            .env("CONVEYOR__CACHE__KEY_FILE", path.with_extension("key"))
+            .env("CONVEYOR__SUBMIT__BATCH", "20")
+            .env("CONVEYOR__SUBMIT__FILES_PER_JOB", files);
+        command
+    };
+    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(100)));
+    let (mut first, mut second) = (start("first", "5"), start("second", "7"));
+    let (config, submitter) = (programs::configure(&grid), server.programs.join("rucio-conveyor-submitter"));
+    let theirs =
+        programs::run(&grid, &submitter, &config, &["--run-once", "--bulk", "20", "--group-bulk", "1"]);
+    let (theirs, first, second) = tokio::join!(theirs, first.output(), second.output());
+    eprintln!("{theirs}");
+    for output in [first, second] {
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        eprintln!("{report}");
+    }
+    eprintln!("{:?}", grid.rucio.states().await.unwrap());
+    expect_all_once(&grid).await;
+}
+
+fn conveyor(grid: &Grid, arguments: &[&str]) -> Command {
+    let mut command = grid.conveyor(arguments);
+    command.env("CONVEYOR__SUBMIT__FILES_PER_JOB", "5").env("CONVEYOR__SUBMIT__SLEEP_S", "1");
+    command
+}
+
+async fn submitted(grid: &Grid) -> usize {
+    let states = grid.rucio.states().await.unwrap();
+    states.get("S").map_or(0, |count| usize::try_from(*count).unwrap())
+}
+
+async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(120);
+    while !done().await {
+        assert!(Instant::now() < end, "not within two minutes: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Each of the 460 stands in one job of FTS, Rucio knows it by that job's id, and one message tells of it; FTS has nothing else.
+async fn expect_all_once(grid: &Grid) {
+    let options = SqliteConnectOptions::new().filename(grid.fts.database());
+    let fts = SqlitePool::connect_with(options).await.unwrap();
+    let rows = sqlx::query(
+        "SELECT json_extract(file_metadata, '$.request_id'), group_concat(DISTINCT job_id), count(DISTINCT dest_surl) \
+         FROM t_file GROUP BY 1",
+    );
+    let in_fts: BTreeMap<String, String> =
+        rows.fetch_all(&fts).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut in_rucio = BTreeMap::new();
+    for line in programs::lines(grid, "SELECT id, external_id FROM requests WHERE state = 'S'").await {
+        let (id, job) = line.split_once(' ').unwrap();
+        in_rucio.insert(id.replace('-', ""), job.to_owned());
+    }
+    assert_eq!(in_rucio.len(), 460);
+    assert_eq!(in_fts, in_rucio);
+    let mut told = BTreeMap::new();
+    for line in
+        programs::lines(grid, "SELECT payload FROM messages WHERE event_type = 'transfer-submitted'").await
+    {
+        let payload: Value = serde_json::from_str(&line).unwrap();
+        let text = |key: &str| payload[key].as_str().unwrap().to_owned();
+        assert!(told.insert(text("request-id"), text("external-id")).is_none(), "told twice: {payload}");
+    }
+    assert_eq!(told, in_rucio);
+    let open = "SELECT count(*) FROM requests WHERE state IN ('G', 'Q') AND external_id IS NOT NULL";
+    assert_eq!(programs::lines(grid, open).await, ["0"], "no claim is open");
+}

@@ -72,20 +72,79 @@ async fn two_conveyors_and_rucios_own_submitter_send_each_request_once() {
             .env("CONVEYOR__SUBMIT__FILES_PER_JOB", files);
         command
     };
-    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(100)));
-    let (mut first, mut second) = (start("first", "5"), start("second", "7"));
+    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(20)));
     let (config, submitter) = (programs::configure(&grid), server.programs.join("rucio-conveyor-submitter"));
-    let theirs =
-        programs::run(&grid, &submitter, &config, &["--run-once", "--bulk", "20", "--group-bulk", "1"]);
-    let (theirs, first, second) = tokio::join!(theirs, first.output(), second.output());
-    eprintln!("{theirs}");
+    // One file a job, as is Rucio's default: with more it drops a whole group when it loses one of it, and leaves the others in G.
+    let arguments = ["--run-once", "--bulk", "200", "--group-bulk", "1"];
+    let theirs = programs::run(&grid, &submitter, &config, &arguments);
+    let ours = async {
+        until("Rucio's submitter is in the middle of its work", async || submitted(&grid).await > 5).await;
+        // Each would make other jobs of the same requests.
+        let (mut first, mut second) = (start("first", "5"), start("second", "7"));
+        tokio::join!(first.output(), second.output())
+    };
+    let (said, (first, second)) = tokio::join!(theirs, ours);
+    let mut sent = Vec::new();
     for output in [first, second] {
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        eprintln!("{report}");
+        assert_eq!(report["recovered"], 0, "neither takes the other's claims for left behind");
+        sent.push(report["submitted"].as_u64().unwrap());
     }
-    eprintln!("{:?}", grid.rucio.states().await.unwrap());
+    let theirs = "SELECT count(*) FROM requests WHERE state = 'S' AND last_processed_by IS NULL";
+    sent.push(programs::lines(&grid, theirs).await[0].parse().unwrap());
+    assert!(sent.iter().all(|sent| *sent > 0), "all three had work: {sent:?}");
+    assert!(said.contains("not in queued state"), "they were after the same requests");
+    expect_all_once(&grid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_one_line_and_the_password_is_in_no_log() {
+    let Some(server) = Server::needed() else { return };
+    let (_folder, database, grid) = server.grid().await;
+    let password = database.password();
+    let run = async |variables: &[(&str, &str)]| {
+        let mut command = conveyor(&grid, &["--run-once"]);
+        command.env("CONVEYOR__LOG__LEVEL", "trace").envs(variables.iter().copied());
+        let output = command.output().await.unwrap();
+        let log = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
+        assert!(password.is_none_or(|password| !log.contains(password)), "the password is in the log");
+        (output.status.code(), log.trim_end().lines().last().unwrap_or_default().to_owned())
+    };
+    grid.rucio.run("ALTER TABLE sources RENAME COLUMN ranking TO rank").await.unwrap();
+    let (code, line) = run(&[]).await;
+    assert!(code == Some(2) && line.contains("lacks column `sources.ranking`"), "{code:?} {line}");
+    grid.rucio.run("ALTER TABLE sources RENAME COLUMN rank TO ranking").await.unwrap();
+
+    let nobody = "postgresql://nobody:canary@127.0.0.1:1/rucio";
+    let (code, line) = run(&[("CONVEYOR__RUCIO__DATABASE", nobody)]).await;
+    assert!(
+        code == Some(1) && line.contains("127.0.0.1:1/rucio") && !line.contains("canary"),
+        "{code:?} {line}"
+    );
+    let elsewhere = format!("{}_not", database.url);
+    let (code, line) = run(&[("CONVEYOR__RUCIO__DATABASE", &elsewhere)]).await;
+    assert!(code == Some(2) && line.contains("does not exist"), "{code:?} {line}");
+
+    let (code, line) = run(&[]).await;
+    assert_eq!(code, Some(0), "{line}");
+    expect_all_once(&grid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tables_may_live_in_a_schema() {
+    let Some(server) = Server::needed() else { return };
+    let (_folder, _database, grid) = server.grid_in(Some("prod")).await;
+    let run = async |schema: &str| {
+        let mut command = conveyor(&grid, &["--run-once"]);
+        command.env("CONVEYOR__RUCIO__SCHEMA", schema).output().await.unwrap()
+    };
+    let public = run("public").await;
+    let said = String::from_utf8_lossy(&public.stderr).into_owned();
+    assert!(public.status.code() == Some(2) && said.contains("lacks table `requests`"), "{said}");
+    let prod = run("prod").await;
+    assert!(prod.status.success(), "{}", String::from_utf8_lossy(&prod.stderr));
     expect_all_once(&grid).await;
 }
 

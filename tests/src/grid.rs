@@ -97,7 +97,7 @@ impl Grid {
         let folder = folder.canonicalize()?;
         let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock) as Arc<dyn Clock>);
         let pki = Pki::create(&folder)?;
-        let secrets = [random_hex(), random_hex()];
+        let secrets = [random_hex(), random_hex(), random_hex()];
         let clients = clients(&secrets, settings.token_life)?;
         let issuer = Issuer::start(&pki, clients, Arc::clone(&clock), stop.clone()).await?;
 
@@ -161,10 +161,16 @@ impl Grid {
         self.folder.join("rucio-conveyor.secret")
     }
 
-    async fn configure(&self, secrets: &[String; 2]) -> Result<()> {
+    /// The file that holds the client secret of Rucio's own submitter, client `rucio-submitter`.
+    pub fn submitter_secret(&self) -> PathBuf {
+        self.folder.join("rucio-submitter.secret")
+    }
+
+    async fn configure(&self, secrets: &[String; 3]) -> Result<()> {
         let exchange_secret = self.folder.join("fts-exchange.secret");
         write_secret(&self.conveyor_secret(), &secrets[0])?;
         write_secret(&exchange_secret, &secrets[1])?;
+        write_secret(&self.submitter_secret(), &secrets[2])?;
         let ca = self.pki.ca_file().display().to_string();
         let folder = self.folder.display();
         let issuer = |client: &str, secret: &Path| {
@@ -285,21 +291,28 @@ fn daemon(program: &Path, config: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Two clients, since issuers want a submitter and an exchanger to be two (INDIGO IAM, observed).
-fn clients(secrets: &[String; 2], token_life: Duration) -> Result<Vec<Client>> {
-    let client = |id: &str, secret: &str, grant| -> Result<Client> {
+/// A client each for the daemons, since issuers want a submitter and an exchanger to be two (INDIGO IAM, observed), and one for
+/// Rucio's own submitter, which asks for storage tokens with `offline_access` (observed).
+fn clients(secrets: &[String; 3], token_life: Duration) -> Result<Vec<Client>> {
+    let client = |id: &str, secret: &str, scopes: &str, grant| -> Result<Client> {
         Ok(Client {
             id: id.into(),
             secret: ClientSecret::new(secret),
             key: None,
-            scopes: ScopeSet::parse(SCOPES)?,
+            scopes: ScopeSet::parse(scopes)?,
             grants: vec![grant],
             token_life,
         })
     };
     Ok(vec![
-        client("rucio-conveyor", &secrets[0], GrantType::ClientCredentials)?,
-        client("fts-exchange", &secrets[1], GrantType::TokenExchange)?,
+        client("rucio-conveyor", &secrets[0], SCOPES, GrantType::ClientCredentials)?,
+        client("fts-exchange", &secrets[1], SCOPES, GrantType::TokenExchange)?,
+        client(
+            "rucio-submitter",
+            &secrets[2],
+            &format!("{SCOPES} offline_access"),
+            GrantType::ClientCredentials,
+        )?,
     ])
 }
 

@@ -35,8 +35,8 @@ pub(crate) async fn expect_closed(grid: &Grid, programs: &Path) {
 
 /// A `rucio.cfg` for the grid's database and issuer, as an operator's would be.
 pub(crate) fn configure(grid: &Grid) -> PathBuf {
-    let secret = std::fs::read_to_string(grid.conveyor_secret()).unwrap();
-    let client = serde_json::json!({"box": {"client_id": "rucio-conveyor", "client_secret": secret.trim(),
+    let secret = std::fs::read_to_string(grid.submitter_secret()).unwrap();
+    let client = serde_json::json!({"box": {"client_id": "rucio-submitter", "client_secret": secret.trim(),
         "issuer": grid.issuer.name(), "redirect_uris": []}});
     let secrets = grid.folder.join("idpsecrets.json");
     std::fs::write(&secrets, client.to_string()).unwrap();

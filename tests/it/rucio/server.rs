@@ -38,10 +38,13 @@ impl Server {
         let (server, _) = self.url.rsplit_once('/').unwrap();
         let made = Database { server: self.url.clone(), url: format!("{server}/{name}"), name };
         let config = folder.join("copy.cfg");
-        let schema = schema.map(|name| format!("schema = {name}\n")).unwrap_or_default();
+        if let Some(schema) = schema {
+            administer(&made.url, &format!("CREATE SCHEMA {schema}")).await;
+        }
+        let schema_key = schema.map(|name| format!("schema = {name}\n")).unwrap_or_default();
         let driver = made.url.replacen("postgresql://", "postgresql+psycopg://", 1);
         let text = format!(
-            "[database]\ndefault = {driver}\n{schema}[policy]\npermission = generic\nschema = generic\n"
+            "[database]\ndefault = {driver}\n{schema_key}[policy]\npermission = generic\nschema = generic\n"
         );
         std::fs::write(&config, text).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("rucio/copy_database.py");
@@ -53,20 +56,36 @@ impl Server {
             .await
             .unwrap();
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        if let Some(schema) = schema {
+            // For the grid's own eyes.
+            let name = &made.name;
+            administer(&made.url, &format!("ALTER DATABASE {name} SET search_path = {schema}")).await;
+        }
         made
     }
 
     /// A grid over a database of its own with the requests of the one that comes with the testbed.
     pub(crate) async fn grid(&self) -> (tempfile::TempDir, Database, Grid) {
+        self.grid_in(None).await
+    }
+
+    /// The same with the tables in a schema.
+    pub(crate) async fn grid_in(&self, schema: Option<&str>) -> (tempfile::TempDir, Database, Grid) {
         let folder = tempfile::Builder::new().prefix("pg").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut settings = GridSettings::new(folder.path().join("grid"));
-        let database = self.database(folder.path(), &settings.rucio, None).await;
+        let database = self.database(folder.path(), &settings.rucio, schema).await;
         settings.postgres = Some(database.url.clone());
         (folder, database, Grid::start(settings).await.unwrap())
     }
 }
 
 impl Database {
+    /// The password in its URL, if there is one.
+    pub(crate) fn password(&self) -> Option<&str> {
+        let (_, rest) = self.url.split_once("://")?;
+        rest.split_once('@')?.0.split_once(':').map(|(_, password)| password)
+    }
+
     /// Ends every connection that `conveyor` has; returns how many they were.
     pub(crate) async fn cut(&self, grid: &Grid) -> usize {
         let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() \

@@ -1,17 +1,31 @@
-//! FTS's database. Every statement of this daemon stands below here.
-//!
-//! SQLite so far, with FTS's own tables and columns, as the grid in a box has them; times are `YYYY-MM-DD HH:MM:SS` in UTC.
+//! FTS's database. Every statement of this daemon stands below here, and is the same for MariaDB, MySQL and SQLite but for the
+//! few words in `dialect`. Times are `YYYY-MM-DD HH:MM:SS` in UTC, whatever the zone of the server.
 
+mod database;
+mod dialect;
 pub mod hand_over;
 pub mod lease;
+mod place;
 mod schema;
+mod statement;
 pub mod waiting;
 
-use daemon::sqlite::{self, OpenError};
-use sqlx::{Row as _, SqlitePool};
+use std::time::Duration;
+
+use daemon::mysql::{self, Tls};
+use daemon::sqlite;
 use time::OffsetDateTime;
 use time::macros::format_description;
 use token_core::UnixSeconds;
+use token_core::retry::{RetryPolicy, Waits};
+use tracing::warn;
+
+use database::{Database, Transaction, is_transient};
+pub use place::Place;
+use statement::Statement;
+
+/// How often a transaction is made when the database undoes it: a deadlock, a lock that did not come, a lost connection.
+const TRIES: u32 = 5;
 
 /// Why the database could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +33,10 @@ use token_core::UnixSeconds;
 pub enum DatabaseError {
     /// It can't be opened, or lacks something that we use.
     #[error("`fts.database`: {0}; an FTS database of schema 10 is expected")]
-    Open(#[from] OpenError),
+    Sqlite(#[from] sqlite::OpenError),
+    /// The same on MariaDB or MySQL.
+    #[error("`fts.database`: {0}; an FTS database of schema 10 is expected")]
+    Mysql(#[from] mysql::OpenError),
     /// It is of another version.
     #[error("`fts.database`: {0} is the schema version in `t_schema_vers`, and 10 is the one that we know")]
     Version(String),
@@ -46,9 +63,20 @@ pub enum DatabaseError {
     Statement {
         /// What was being done.
         what: &'static str,
-        /// What SQLite said.
+        /// What the database said.
         source: sqlx::Error,
     },
+}
+
+impl DatabaseError {
+    /// Whether a later try may find it better, without anybody mending anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Mysql(error) => error.is_transient(),
+            Self::Statement { source, .. } => is_transient(source),
+            _ => false,
+        }
+    }
 }
 
 /// Names what was being done when a statement failed.
@@ -65,23 +93,31 @@ impl<T> During<T> for Result<T, sqlx::Error> {
 /// FTS's database.
 #[derive(Clone, Debug)]
 pub struct FtsDatabase {
-    pool: SqlitePool,
+    database: Database,
+    /// Whether `t_token` has the columns of schema 9.1.0.
+    older_columns: bool,
 }
 
 impl FtsDatabase {
-    /// Opens the database that `url` names (`sqlite:////absolute/path`) and checks that it is an FTS database whose every
-    /// table and column that we use is there.
+    /// Opens the database at `place` and checks that it is an FTS database whose every table and column that we use is there.
+    /// `tls` is for servers.
     ///
     /// # Errors
     /// See [`DatabaseError`]; nothing is changed.
-    pub async fn open(url: &str) -> Result<Self, DatabaseError> {
-        let pool = sqlite::open(url, &schema::USED).await?;
-        match schema::version(&pool).await.during("reading the schema's version")? {
-            Some(schema::MAJOR) => Ok(Self { pool }),
+    pub async fn open(place: &Place, tls: &Tls) -> Result<Self, DatabaseError> {
+        let database = match place {
+            Place::Sqlite(url) => Database::Sqlite(sqlite::open(url, &schema::USED).await?),
+            Place::Mysql(server) => Database::Mysql(mysql::open(server, tls, &schema::USED).await?),
+        };
+        match schema::version(&database).await.during("reading the schema's version")? {
+            Some(schema::MAJOR) => (),
             other => {
-                Err(DatabaseError::Version(other.map_or_else(|| "none".into(), |major| major.to_string())))
+                let version = other.map_or_else(|| "none".into(), |major| major.to_string());
+                return Err(DatabaseError::Version(version));
             }
         }
+        let older_columns = schema::has_older_columns(&database).await.during("reading the schema")?;
+        Ok(Self { database, older_columns })
     }
 
     /// Makes our one table, `token_exchange_lease`; the only thing we ever add to FTS's database.
@@ -89,7 +125,7 @@ impl FtsDatabase {
     /// # Errors
     /// When a statement fails.
     pub async fn init(&self) -> Result<(), DatabaseError> {
-        schema::create(&self.pool).await.during("making our table")
+        schema::create(&self.database).await.during("making our table")
     }
 
     /// Checks that our table is there and FTS's own `fts_token` is not running (no heartbeat for two minutes).
@@ -98,30 +134,47 @@ impl FtsDatabase {
     /// When it is not there, or it is running.
     pub async fn ready(&self, now: UnixSeconds) -> Result<(), DatabaseError> {
         const WHAT: &str = "looking at heartbeats";
-        if !schema::initialised(&self.pool).await.during("looking for our table")? {
+        if !schema::initialised(&self.database).await.during("looking for our table")? {
             return Err(DatabaseError::NotInitialised);
         }
-        let beats = sqlx::query(
-            "SELECT hostname, beat FROM t_hosts WHERE service_name = 'fts_token' AND beat > $1 \
+        let beats = Statement::new(
+            "SELECT hostname, CAST(beat AS CHAR) FROM t_hosts WHERE service_name = 'fts_token' AND beat > ? \
              AND coalesce(drain, 0) = 0 ORDER BY beat DESC LIMIT 1",
         );
-        let alive =
-            beats.bind(stamp(UnixSeconds(now.0 - 120))).fetch_optional(&self.pool).await.during(WHAT)?;
-        match alive {
+        let alive = self.database.fetch(beats.with(stamp(UnixSeconds(now.0 - 120)))).await.during(WHAT)?;
+        match alive.first() {
             None => Ok(()),
             Some(row) => Err(DatabaseError::FtsTokenRuns {
-                host: row.try_get(0).during(WHAT)?,
-                beat: row.try_get(1).during(WHAT)?,
+                host: row.get(0).during(WHAT)?,
+                beat: row.get(1).during(WHAT)?,
             }),
         }
     }
 
     /// Begins a transaction that may write from its first statement on.
-    async fn begin(
-        &self,
-        what: &'static str,
-    ) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, DatabaseError> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.during(what)
+    async fn begin(&self, what: &'static str) -> Result<Transaction, DatabaseError> {
+        self.database.begin().await.during(what)
+    }
+
+    /// Does work that is one transaction, and does it again when the database undid it. When a connection is lost during the
+    /// commit, the work may be done and is begun again: all of it can be done twice.
+    async fn tried<T>(&self, work: impl AsyncFn() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        let mut waits = Waits::new(&RetryPolicy {
+            initial: Duration::from_millis(20),
+            max: Duration::from_millis(500),
+            ..RetryPolicy::default()
+        });
+        let mut tries = 1;
+        loop {
+            match work().await {
+                Err(error) if error.is_transient() && tries < TRIES => {
+                    warn!(%error, tries, "tried again");
+                    tokio::time::sleep(waits.pause()).await;
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
     }
 }
 

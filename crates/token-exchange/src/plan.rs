@@ -1,6 +1,6 @@
-//! Which tokens a file needs: a pure function of its URLs and the endpoint table.
+//! Which tokens a file needs: a pure function of its URLs, the tokens it was submitted with, and the endpoint table.
 
-use token_core::{Operation, Scope, ScopeSet, StoragePath, TokenRequest};
+use token_core::{ANY_AUDIENCE, Claims, Operation, Scope, ScopeError, ScopeSet, StoragePath, TokenRequest};
 
 use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity};
 
@@ -24,7 +24,7 @@ impl Side {
 }
 
 /// Why no token can be named for a URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unplanned {
     /// The URL has no host, a strange port, or a scheme without tokens.
@@ -39,6 +39,70 @@ pub enum Unplanned {
     /// The file is outside of the area that tokens are made for.
     #[error("its path is not below the endpoint's `area`")]
     Area,
+    /// The token it was submitted with holds a scope that the profile forbids.
+    #[error("the token it was submitted with: {0}")]
+    Scope(#[from] ScopeError),
+    /// The token it was submitted with holds nothing that a storage could be asked for.
+    #[error("the token it was submitted with has no scope")]
+    NoScope,
+}
+
+/// A token that a file was submitted with, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub struct Submitted<'a> {
+    /// What it says of itself.
+    pub claims: &'a Claims,
+    /// `t_token.unmanaged`: its submitter sees to it.
+    pub unmanaged: bool,
+    /// Whether it was exchanged before and has a refresh token.
+    pub refreshable: bool,
+    /// Whether it is the file's only token, for source and destination alike. FTS takes the bearer for both when a job comes
+    /// without token lists; different tokens are a submitter's own choice, one a storage.
+    pub on_both_sides: bool,
+}
+
+/// What becomes of a token that a file was submitted with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// The transfer uses it as it is.
+    Given,
+    /// It is exchanged for this.
+    Exchanged(TokenRequest),
+}
+
+/// The token that one side of a transfer is to use.
+///
+/// A token that was meant for the storage is used as it is, if it is unmanaged or was exchanged before, and else exchanged for
+/// one of the same audience and scopes, which begins to live now. No refresh token is asked for: while nobody answers
+/// `fts_url_copy`'s refresh requests, it would only be one more secret. Any other token is FTS's own and is exchanged for what
+/// [`need`] says.
+///
+/// # Errors
+/// When no token can be named; that stays so.
+pub fn wanted(
+    token: &Submitted<'_>,
+    url: &str,
+    side: Side,
+    endpoints: &Endpoints,
+) -> Result<Wanted, Unplanned> {
+    let need = need(url, side, endpoints);
+    let audience = need.as_ref().map(|need| need.audience.as_str()).unwrap_or_default();
+    let for_storage =
+        !token.on_both_sides || token.claims.aud.iter().any(|aud| aud == ANY_AUDIENCE || aud == audience);
+    // Newer REST servers may call the bearer of a submission unmanaged too: no storage takes that one.
+    let for_fts = || token.claims.scopes().is_ok_and(|s| s.iter().any(|s| *s == Scope::Other("fts".into())));
+    if (token.unmanaged && (for_storage || !for_fts())) || (token.refreshable && for_storage) {
+        return Ok(Wanted::Given);
+    }
+    if !for_storage {
+        return need.map(Wanted::Exchanged);
+    }
+    let offline = Scope::Other("offline_access".into());
+    let scope: ScopeSet = token.claims.scopes()?.iter().filter(|scope| **scope != offline).cloned().collect();
+    if scope.is_empty() {
+        return Err(Unplanned::NoScope);
+    }
+    Ok(Wanted::Exchanged(TokenRequest { audience: token.claims.aud.join(" "), scope }))
 }
 
 /// The token that one side of a transfer needs.
@@ -75,8 +139,11 @@ fn reach(endpoint: &Endpoint, file: &StoragePath, side: Side) -> Result<StorageP
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use token_core::{AccessToken, StoragePath};
+
     use super::*;
-    use token_core::StoragePath;
 
     fn scope(url: &str, side: Side, granularity: Granularity) -> Result<String, Unplanned> {
         let path = |text| StoragePath::parse(text).unwrap();
@@ -105,5 +172,49 @@ mod tests {
         assert_eq!(refused("davs://s/other/f"), Unplanned::Base);
         assert_eq!(refused("davs://s/vo/database/f"), Unplanned::Area);
         assert_eq!(refused("mock://s"), Unplanned::Url);
+    }
+
+    /// The claims of a JWT that nobody signed.
+    fn claims(json: &str) -> Claims {
+        let base64 = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let text = format!("{}.{}.c2ln", base64(r#"{"alg":"RS256"}"#), base64(json));
+        Claims::peek(&AccessToken::new(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_token_for_a_storage_keeps_its_audience_and_scopes_and_any_other_is_narrowed() {
+        let path = |text| StoragePath::parse(text).unwrap();
+        let others = (path("/"), path("/data"), Granularity::Endpoint);
+        let endpoints = Endpoints { known: [].into(), others };
+        let wanted = |aud: &str, scope: &str, both: bool, (unmanaged, refreshable)| {
+            let claims = claims(&format!(r#"{{"iss":"https://i","exp":9,"aud":"{aud}","scope":"{scope}"}}"#));
+            let token = Submitted { claims: &claims, unmanaged, refreshable, on_both_sides: both };
+            match wanted(&token, "davs://s/data/f", Side::Source, &endpoints) {
+                Ok(Wanted::Given) => "given".to_owned(),
+                Ok(Wanted::Exchanged(request)) => format!("{} for {}", request.scope, request.audience),
+                Err(error) => error.to_string(),
+            }
+        };
+        let (managed, unmanaged, refreshable) = ((false, false), (true, false), (false, true));
+        let narrowed = "storage.read:/data for https://s";
+        // What a submitter sent for this storage, also under a name that we don't know.
+        let offline = "storage.read:/ offline_access";
+        assert_eq!(wanted("x", offline, false, managed), "storage.read:/ for x");
+        assert_eq!(wanted("https://s", offline, true, managed), "storage.read:/ for https://s");
+        assert_eq!(
+            wanted("x", "offline_access", false, managed),
+            "the token it was submitted with has no scope"
+        );
+        for state in [unmanaged, refreshable] {
+            assert_eq!(wanted("x", offline, false, state), "given");
+            assert_eq!(wanted(ANY_AUDIENCE, offline, true, state), "given");
+        }
+        // The bearer of the submission.
+        let bearer = "fts storage.read:/";
+        for state in [managed, unmanaged, refreshable] {
+            assert_eq!(wanted("fts.example", bearer, true, state), narrowed);
+        }
+        assert_eq!(wanted("x", "storage.read:/", true, unmanaged), "given");
+        assert!(wanted("x", "storage.read:/..", false, managed).contains("storage.read"));
     }
 }

@@ -38,7 +38,7 @@ enum Command {
     InitDb,
 }
 
-/// Most jobs at a time: SQLite takes 32,766 values in a statement.
+/// Most jobs at a time: SQLite takes 32,766 values in a statement, and five are bound for each.
 const MOST: u32 = 5000;
 
 /// Runs the daemon to its end.
@@ -50,16 +50,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     logs::start(&settings.log)?;
     let endpoints = settings.endpoints().map_err(Failure::configuration)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let fts = FtsDatabase::open(&settings.fts.database).await.map_err(Failure::configuration)?;
+    let (place, tls) = settings.fts.place().map_err(Failure::configuration)?;
+    let fts = FtsDatabase::open(&place, &tls).await.map_err(database)?;
     if let Some(Command::InitDb) = arguments.command {
         fts.init().await.map_err(Failure::runtime)?;
-        info!(database = settings.fts.database, "table token_exchange_lease is there");
+        info!(database = %place, "table token_exchange_lease is there");
         return Ok(());
     }
-    fts.ready(clock.now()).await.map_err(|error| match error {
-        DatabaseError::Statement { .. } => Failure::runtime(error),
-        error => Failure::configuration(error),
-    })?;
+    fts.ready(clock.now()).await.map_err(database)?;
     let shutdown = Shutdown::on_signals()?;
     let client = |issuer: &shared::IssuerSettings| -> Result<Arc<OAuthClient>, Failure> {
         Ok(Arc::new(issuer.client(Arc::clone(&clock), shutdown.hard.clone())?))
@@ -93,6 +91,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     tokio::select! {
         ended = work => ended,
         () = shutdown.hard.cancelled() => Err(Failure::runtime("stopped in the middle of work; leases end by themselves")),
+    }
+}
+
+/// What the operator must mend, or what may be better next time.
+fn database(error: DatabaseError) -> Failure {
+    match error {
+        DatabaseError::Statement { .. } => Failure::runtime(error),
+        error if error.is_transient() => Failure::runtime(error),
+        error => Failure::configuration(error),
     }
 }
 

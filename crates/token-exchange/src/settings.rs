@@ -1,13 +1,16 @@
 //! The configuration file. Units stand in the names; every default is here.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use daemon::logs::LogSettings;
+use daemon::mysql::Tls;
 use daemon::settings::{CacheSettings, IssuerSettings};
 use serde::Deserialize;
-use token_core::StoragePath;
+use token_core::{ClientSecret, StoragePath};
 
 use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity};
+use crate::fts::Place;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,8 +41,51 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FtsSettings {
-    /// The database: `sqlite:////absolute/path`.
-    pub database: String,
+    /// The database: `mysql://user@host:3306/fts` (MariaDB too) or `sqlite:////absolute/path`.
+    pub database: Place,
+    /// A file that holds the database user's password and nothing else.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The authorities of the server's certificate (PEM); with it, TLS is also used on this host's own addresses.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Whether a server on another host is only spoken to over TLS, with its name verified.
+    #[serde(default = "yes")]
+    pub tls: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl FtsSettings {
+    /// The database with its password, and how the way there is kept safe.
+    ///
+    /// # Errors
+    /// One line that names the key.
+    pub fn place(&self) -> Result<(Place, Tls), String> {
+        let tls = match (&self.ca_file, self.tls) {
+            (Some(path), true) => Tls::CaFile(path.clone()),
+            (None, true) => Tls::Verified,
+            (None, false) => Tls::Off,
+            (Some(_), false) => return Err("`fts.ca_file` is set and `fts.tls` is false".into()),
+        };
+        let place = match (&self.database, &self.password_file) {
+            (place, None) => place.clone(),
+            (Place::Sqlite(_), Some(_)) => {
+                return Err("`fts.password_file` is set, and SQLite has no passwords".into());
+            }
+            (Place::Mysql(server), Some(_)) if server.has_password() => {
+                return Err("`fts.database` holds a password, and so does `fts.password_file`".into());
+            }
+            (Place::Mysql(server), Some(path)) => {
+                let password =
+                    ClientSecret::from_file(path).map_err(|error| format!("`fts.password_file`: {error}"))?;
+                Place::Mysql(server.clone().with_password(password))
+            }
+        };
+        Ok((place, tls))
+    }
 }
 
 /// `[endpoints]`.
@@ -138,7 +184,8 @@ mod tests {
     use super::*;
 
     /// Commented lines that show a possibility, not a default.
-    const EXAMPLES: &[&str] = &[r#"audience = "https://a.storage.example""#];
+    const EXAMPLES: &[&str] =
+        &[r#"audience = "https://a.storage.example""#, r#"database = "sqlite:////var/lib/fts/fts.sqlite""#];
 
     #[test]
     fn the_annotated_file_shows_every_default() {
@@ -152,5 +199,37 @@ mod tests {
             format!("{:?}", daemon::config::load::<Settings>(&path, "NO_SUCH_PREFIX").unwrap())
         });
         assert_eq!(plain, full);
+    }
+
+    #[test]
+    fn the_databases_password_is_taken_from_one_place_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "canary\n").unwrap();
+        let settings =
+            |database: &str, password_file: Option<&PathBuf>, ca_file: Option<&str>, tls| FtsSettings {
+                database: database.to_owned().try_into().unwrap(),
+                password_file: password_file.cloned(),
+                ca_file: ca_file.map(Into::into),
+                tls,
+            };
+        let named = settings("mysql://fts@h/fts", Some(&file), None, true);
+        let (place, tls) = named.place().unwrap();
+        assert!(matches!(&place, Place::Mysql(server) if server.has_password()));
+        let whole = settings("mysql://fts:canary@h/fts", None, None, true);
+        let shown = format!("{place} {named:?} {whole:?} {:?}", whole.place());
+        assert!(shown.contains("mysql://fts@h:3306/fts") && !shown.contains("canary"), "{shown}");
+        assert_eq!(tls, Tls::Verified);
+        for wrong in [
+            settings("mysql://fts:canary@h/fts", Some(&file), None, true),
+            settings("sqlite:////fts", Some(&file), None, true),
+            settings("mysql://fts@h/fts", Some(&folder.path().join("none")), None, true),
+            settings("mysql://fts@h/fts", None, Some("/ca.pem"), false),
+        ] {
+            let error = wrong.place().unwrap_err();
+            assert!(error.contains("_file`") && !error.contains("canary"), "{error}");
+        }
+        let error = Place::try_from("postgresql://fts:canary@h/fts".to_owned()).unwrap_err();
+        assert!(!error.contains("canary"), "{error}");
     }
 }

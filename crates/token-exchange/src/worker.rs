@@ -15,11 +15,11 @@ use tracing::{info, warn};
 
 use crate::decide::{Token, Waiting, decide};
 use crate::endpoint::Endpoints;
-use crate::fts::hand_over::{EndpointToken, HandedOver};
+use crate::fts::hand_over::{EndpointToken, Handed, HandedOver};
 use crate::fts::lease::Lease;
 use crate::fts::waiting::{Subject, WaitingFile, WaitingJob};
 use crate::fts::{DatabaseError, FtsDatabase};
-use crate::plan::{Side, need};
+use crate::plan::{Side, Submitted, Wanted, wanted};
 
 pub use tokens::Tokens;
 
@@ -67,6 +67,18 @@ fn key(subject: &str, request: &TokenRequest) -> Key {
     (subject.to_owned(), request.audience.clone(), request.scope.to_string())
 }
 
+/// What is to be done for one side of a file.
+enum Sided<'a> {
+    /// Nothing: the token of this id is used as it is.
+    Given(&'a str),
+    /// The token of this id is exchanged for this.
+    Exchanged(&'a str, TokenRequest),
+    /// It can't be had, for good; in words.
+    Refused(String),
+    /// Not now; in words.
+    Wait(String),
+}
+
 impl Worker {
     /// Works until no job is due. Jobs that were put off are not waited for.
     ///
@@ -103,7 +115,7 @@ impl Worker {
         let mut leases: HashMap<String, Lease> = leases.into_iter().map(|l| (l.job.clone(), l)).collect();
         for job in jobs {
             if let Some(lease) = leases.remove(&job.id) {
-                self.finish(&lease, job, &got, report).await?;
+                self.finish(&lease, job, &subjects, &got, report).await?;
             }
         }
         // Whose files left TOKEN_PREP between the lease and the look.
@@ -119,57 +131,99 @@ impl Worker {
         files: impl Iterator<Item = &'a WaitingFile>,
         subjects: &HashMap<String, Subject>,
     ) -> HashMap<Key, Token<EndpointToken>> {
-        let mut wanted: HashMap<Key, (&Subject, TokenRequest)> = HashMap::new();
+        let mut distinct: HashMap<Key, (&Subject, TokenRequest)> = HashMap::new();
         for file in files {
-            for (id, request) in self.needs(file).into_iter().flatten() {
-                if let Some(subject) = subjects.get(&id) {
-                    wanted.entry(key(&id, &request)).or_insert((subject, request));
+            let sides = [Side::Source, Side::Destination].map(|side| self.side(file, side, subjects));
+            // When one side can't be had for good, the file fails and needs no token for the other.
+            if sides.iter().any(|side| matches!(side, Sided::Refused(_))) {
+                continue;
+            }
+            for side in sides {
+                if let Sided::Exchanged(id, request) = side
+                    && let Some(subject) = subjects.get(id)
+                {
+                    distinct.entry(key(id, &request)).or_insert((subject, request));
                 }
             }
         }
-        stream::iter(wanted)
+        stream::iter(distinct)
             .map(|(key, (subject, request))| async move { (key, self.tokens.get(subject, &request).await) })
             .buffer_unordered(self.in_flight.max(1))
             .collect()
             .await
     }
 
-    /// What both sides of a file need; nothing, when that can't be said of one of them, since the file fails then.
-    fn needs(&self, file: &WaitingFile) -> Option<[(String, TokenRequest); 2]> {
-        let side = |id: &Option<String>, url: &str, side| {
-            Some((id.clone()?, need(url, side, &self.endpoints).ok()?))
+    /// What is to be done for one side of a file.
+    fn side<'a>(&self, file: &'a WaitingFile, side: Side, subjects: &HashMap<String, Subject>) -> Sided<'a> {
+        let (id, url) = match side {
+            Side::Source => (&file.source_token, &file.source_url),
+            Side::Destination => (&file.destination_token, &file.destination_url),
         };
-        Some([
-            side(&file.source_token, &file.source_url, Side::Source)?,
-            side(&file.destination_token, &file.destination_url, Side::Destination)?,
-        ])
+        let Some(id) = id.as_deref() else {
+            let why = "FTS accepted this file without a token, so there is nothing to exchange";
+            return Sided::Refused(why.into());
+        };
+        let Some(subject) = subjects.get(id) else {
+            return Sided::Wait("its token row is gone".into());
+        };
+        let Some((_, claims)) = &subject.token else {
+            return match subject.unmanaged {
+                true => Sided::Given(id),
+                false => Sided::Refused("what FTS holds is no WLCG token".into()),
+            };
+        };
+        let submitted = Submitted {
+            claims,
+            unmanaged: subject.unmanaged,
+            refreshable: subject.refreshable,
+            on_both_sides: file.source_token == file.destination_token,
+        };
+        match wanted(&submitted, url, side, &self.endpoints) {
+            Ok(Wanted::Given) => Sided::Given(id),
+            Ok(Wanted::Exchanged(request)) => Sided::Exchanged(id, request),
+            Err(reason) => Sided::Refused(reason.to_string()),
+        }
     }
 
     async fn finish(
         &self,
         lease: &Lease,
         job: WaitingJob,
+        subjects: &HashMap<String, Subject>,
         got: &HashMap<Key, Token<EndpointToken>>,
         report: &mut Report,
     ) -> Result<(), DatabaseError> {
+        let side = |file, side| match self.side(file, side, subjects) {
+            Sided::Given(id) => Token::Got(Handed::Given(id.to_owned())),
+            Sided::Refused(why) => Token::Refused(why),
+            Sided::Wait(why) => Token::Wait(why),
+            Sided::Exchanged(id, request) => match got.get(&key(id, &request)) {
+                Some(Token::Got(token)) => Token::Got(Handed::Made(token.clone())),
+                Some(Token::Refused(why)) => Token::Refused(why.clone()),
+                Some(Token::Wait(why)) => Token::Wait(why.clone()),
+                // Not asked for, since the file fails for its other side.
+                None => Token::Wait("its token was not asked for".into()),
+            },
+        };
         let waiting = job.files.iter().map(|file| Waiting {
             file: file.id,
             planned: file.planned.clone(),
-            source: self.side(file.source_token.as_deref(), &file.source_url, Side::Source, got),
-            destination: self.side(
-                file.destination_token.as_deref(),
-                &file.destination_url,
-                Side::Destination,
-                got,
-            ),
+            source: side(file, Side::Source),
+            destination: side(file, Side::Destination),
         });
         let fates = decide(job.kind, waiting.collect());
         for (file, fate) in &fates {
             use crate::decide::Fate::{Fail, Release, Wait};
             match fate {
                 Release { state, source, destination } => {
-                    info!(job = job.id, file, state, source = %source.token.fingerprint(),
-                        destination = %destination.token.fingerprint(), "released");
+                    info!(
+                        job = job.id,
+                        file,
+                        state,
+                        source = source.id(),
+                        destination = destination.id(),
+                        "released"
+                    );
                 }
                 Fail(reason) => warn!(job = job.id, file, reason, "failed"),
                 Wait(reason) => *report.waiting.entry(reason.clone()).or_default() += 1,
@@ -179,27 +233,6 @@ impl Worker {
         let now = self.clock.now();
         let handed = self.fts.hand_over(lease, &fates, now, now.plus(pause(lease.attempts))).await;
         self.record(lease, handed, report)
-    }
-
-    fn side(
-        &self,
-        subject: Option<&str>,
-        url: &str,
-        side: Side,
-        got: &HashMap<Key, Token<EndpointToken>>,
-    ) -> Token<EndpointToken> {
-        let Some(subject) = subject else {
-            return Token::Refused(
-                "FTS accepted this file without a token, so there is nothing to exchange".into(),
-            );
-        };
-        match need(url, side, &self.endpoints) {
-            Err(reason) => Token::Refused(reason.to_string()),
-            Ok(request) => match got.get(&key(subject, &request)) {
-                Some(token) => token.clone(),
-                None => Token::Wait("its token row is gone".into()),
-            },
-        }
     }
 
     fn record(

@@ -1,11 +1,14 @@
 //! Writes the tokens down and lets the files go: one transaction a job.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use sqlx::{Sqlite, Transaction};
-use token_core::{AccessToken, Fingerprint, UnixSeconds};
+use token_core::{AccessToken, UnixSeconds};
 
+use super::database::Transaction;
 use super::lease::Lease;
+use super::schema::OLDER;
+use super::statement::Statement;
 use super::{DatabaseError, During as _, FtsDatabase, stamp};
 use crate::decide::Fate;
 
@@ -30,6 +33,25 @@ pub struct EndpointToken {
     pub audience: String,
 }
 
+/// The token of one side of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Handed {
+    /// The one that it was submitted with, by its `token_id`: its row stays as it is.
+    Given(String),
+    /// One of ours.
+    Made(EndpointToken),
+}
+
+impl Handed {
+    /// Its `t_token.token_id`.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Given(id) => id.clone(),
+            Self::Made(token) => token.token.fingerprint().to_string(),
+        }
+    }
+}
+
 /// What a hand-over did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOver {
@@ -49,36 +71,47 @@ impl FtsDatabase {
     ///
     /// # Errors
     /// [`DatabaseError::LeaseLost`] when the lease is not ours any more, and when a statement fails; then nothing has
-    /// changed.
+    /// changed. When the connection is lost during the commit and the commit was made, a lease that we ended ourselves is found
+    /// lost.
     pub async fn hand_over(
         &self,
         lease: &Lease,
-        fates: &[(i64, Fate<EndpointToken>)],
+        fates: &[(i64, Fate<Handed>)],
         now: UnixSeconds,
         retry_at: UnixSeconds,
     ) -> Result<HandedOver, DatabaseError> {
-        let mut transaction = self.begin(WHAT).await?;
+        self.tried(|| self.hand_over_once(lease, fates, now, retry_at)).await
+    }
+
+    async fn hand_over_once(
+        &self,
+        lease: &Lease,
+        fates: &[(i64, Fate<Handed>)],
+        now: UnixSeconds,
+        retry_at: UnixSeconds,
+    ) -> Result<HandedOver, DatabaseError> {
+        let mut writing = Writing {
+            transaction: self.begin(WHAT).await?,
+            lease,
+            now,
+            older_columns: self.older_columns,
+            written: BTreeSet::new(),
+        };
         let mut done = HandedOver::default();
-        if cancelled(&mut transaction, &lease.job).await? {
-            done.cancelled = cancel(&mut transaction, &lease.job, now).await?;
-            end(&mut transaction, lease, now).await?;
-            transaction.commit().await.during(WHAT)?;
+        if writing.cancelled().await? {
+            done.cancelled = writing.cancel().await?;
+            writing.end().await?;
+            writing.transaction.commit().await.during(WHAT)?;
             return Ok(done);
         }
-        let mut ids: HashMap<Fingerprint, ()> = HashMap::new();
         let mut why = BTreeSet::new();
         for (file, fate) in fates {
             match fate {
                 Fate::Release { state, source, destination } => {
-                    for token in [source, destination] {
-                        if ids.insert(token.token.fingerprint(), ()).is_none() {
-                            insert(&mut transaction, token).await?;
-                        }
-                    }
-                    done.released += release(&mut transaction, *file, state, source, destination).await?;
+                    done.released += writing.release(*file, state, source, destination).await?;
                 }
-                Fate::Fail(reason) => done.failed += fail(&mut transaction, *file, reason, now).await?,
-                Fate::Spare => spare(&mut transaction, *file).await?,
+                Fate::Fail(reason) => done.failed += writing.fail(*file, reason).await?,
+                Fate::Spare => writing.spare(*file).await?,
                 Fate::Wait(reason) => {
                     done.waiting += 1;
                     why.insert(reason.as_str());
@@ -86,156 +119,161 @@ impl FtsDatabase {
             }
         }
         if done.failed > 0 {
-            fail_job(&mut transaction, &lease.job, now).await?;
+            writing.fail_job().await?;
         }
         if done.waiting == 0 {
-            end(&mut transaction, lease, now).await?;
+            writing.end().await?;
         } else {
             let why = why.into_iter().collect::<Vec<_>>().join("; ");
-            put_off(&mut transaction, lease, now, retry_at, &why).await?;
+            writing.put_off(retry_at, &why).await?;
         }
-        transaction.commit().await.during(WHAT)?;
+        writing.transaction.commit().await.during(WHAT)?;
         Ok(done)
     }
 }
 
-type Writing = Transaction<'static, Sqlite>;
-
-async fn cancelled(transaction: &mut Writing, job: &str) -> Result<bool, DatabaseError> {
-    let rows: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM t_job WHERE job_id = $1 AND (job_state = 'CANCELED' OR coalesce(cancel_job, 'N') = 'Y')",
-    )
-    .bind(job)
-    .fetch_one(&mut **transaction)
-    .await
-    .during(WHAT)?;
-    Ok(rows > 0)
-}
-
-async fn cancel(transaction: &mut Writing, job: &str, now: UnixSeconds) -> Result<usize, DatabaseError> {
-    let done = sqlx::query(
-        "UPDATE t_file SET file_state = 'CANCELED', finish_time = $2, reason = 'Job canceled by the user' \
-         WHERE job_id = $1 AND file_state = 'TOKEN_PREP'",
-    );
-    let done = done.bind(job).bind(stamp(now)).execute(&mut **transaction).await.during(WHAT)?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
-}
-
-/// `unmanaged`: neither FTS nor `fts_url_copy` tries to exchange or refresh it. A token that is there already is put back
-/// into use, as FTS itself does.
-async fn insert(transaction: &mut Writing, token: &EndpointToken) -> Result<(), DatabaseError> {
-    sqlx::query(
-        "INSERT INTO t_token (token_id, access_token, access_token_expiry, issuer, scope, audience, retired, unmanaged) \
-         VALUES ($1, $2, $3, $4, $5, $6, 0, 1) ON CONFLICT (token_id) DO UPDATE SET retired = 0",
-    )
-    .bind(token.token.fingerprint().as_str())
-    .bind(token.token.expose())
-    .bind(stamp(token.expires_at))
-    .bind(&token.issuer)
-    .bind(&token.scope)
-    .bind(&token.audience)
-    .execute(&mut **transaction)
-    .await
-    .during("writing tokens")
-    .map(drop)
-}
-
-async fn release(
-    transaction: &mut Writing,
-    file: i64,
-    state: &str,
-    source: &EndpointToken,
-    destination: &EndpointToken,
-) -> Result<usize, DatabaseError> {
-    let done = sqlx::query(
-        "UPDATE t_file SET src_token_id = $2, dst_token_id = $3, file_state = $4 \
-         WHERE file_id = $1 AND file_state = 'TOKEN_PREP'",
-    )
-    .bind(file)
-    .bind(source.token.fingerprint().as_str())
-    .bind(destination.token.fingerprint().as_str())
-    .bind(state)
-    .execute(&mut **transaction)
-    .await
-    .during(WHAT)?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
-}
-
-async fn fail(
-    transaction: &mut Writing,
-    file: i64,
-    reason: &str,
+/// One hand-over, under way.
+struct Writing<'a> {
+    transaction: Transaction,
+    lease: &'a Lease,
     now: UnixSeconds,
-) -> Result<usize, DatabaseError> {
-    let reason = cut(&format!("[token-exchange] {reason}"));
-    let done = sqlx::query(
-        "UPDATE t_file SET file_state = 'FAILED', reason = $2, finish_time = $3 \
-         WHERE file_id = $1 AND file_state = 'TOKEN_PREP'",
-    );
-    let done =
-        done.bind(file).bind(reason).bind(stamp(now)).execute(&mut **transaction).await.during(WHAT)?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    older_columns: bool,
+    /// Ids of the tokens that this transaction has written.
+    written: BTreeSet<String>,
 }
 
-async fn spare(transaction: &mut Writing, file: i64) -> Result<(), DatabaseError> {
-    let done = sqlx::query(
-        "UPDATE t_file SET file_state = 'NOT_USED' WHERE file_id = $1 AND file_state = 'TOKEN_PREP'",
-    );
-    done.bind(file).execute(&mut **transaction).await.during(WHAT).map(drop)
+impl Writing<'_> {
+    async fn execute(&mut self, statement: Statement) -> Result<usize, DatabaseError> {
+        let rows = self.transaction.execute(statement).await.during(WHAT)?;
+        Ok(usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
+    /// Whether the job was cancelled. It can't be from here on: its row is locked.
+    async fn cancelled(&mut self) -> Result<bool, DatabaseError> {
+        let lock = self.transaction.dialect().lock();
+        let statement = Statement::new("SELECT job_state, cancel_job FROM t_job WHERE job_id = ?").then(lock);
+        let rows = self.transaction.fetch(statement.with(&self.lease.job)).await.during(WHAT)?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        let state: String = row.get(0).during(WHAT)?;
+        let cancel: Option<String> = row.get(1).during(WHAT)?;
+        Ok(state == "CANCELED" || cancel.as_deref() == Some("Y"))
+    }
+
+    async fn cancel(&mut self) -> Result<usize, DatabaseError> {
+        let statement = Statement::new(
+            "UPDATE t_file SET file_state = 'CANCELED', finish_time = ?, reason = 'Job canceled by the user' \
+             WHERE job_id = ? AND file_state = 'TOKEN_PREP'",
+        );
+        self.execute(statement.with(stamp(self.now)).with(&self.lease.job)).await
+    }
+
+    async fn release(
+        &mut self,
+        file: i64,
+        state: &str,
+        source: &Handed,
+        destination: &Handed,
+    ) -> Result<usize, DatabaseError> {
+        for token in [source, destination] {
+            if let Handed::Made(token) = token {
+                self.insert(token).await?;
+            }
+        }
+        let statement = Statement::new(
+            "UPDATE t_file SET src_token_id = ?, dst_token_id = ?, file_state = ? \
+             WHERE file_id = ? AND file_state = 'TOKEN_PREP'",
+        );
+        self.execute(statement.with(source.id()).with(destination.id()).with(state).with(file)).await
+    }
+
+    /// `unmanaged`: neither FTS nor `fts_url_copy` tries to exchange or refresh it. A token that is there already is put back
+    /// into use, as FTS itself does.
+    async fn insert(&mut self, token: &EndpointToken) -> Result<(), DatabaseError> {
+        let id = token.token.fingerprint().to_string();
+        if !self.written.insert(id.clone()) {
+            return Ok(());
+        }
+        let (columns, marks) = if self.older_columns { (OLDER.as_slice(), ", ?, ?") } else { (&[][..], "") };
+        let columns: String = columns.iter().map(|column| format!(", {column}")).collect();
+        let statement = Statement::new(&format!(
+            "INSERT INTO t_token (token_id, access_token, access_token_expiry, issuer, scope, audience, retired, \
+             unmanaged{columns}) VALUES (?, ?, ?, ?, ?, ?, 0, 1{marks})"
+        ));
+        let mut statement = statement
+            .with(id)
+            .with(token.token.expose())
+            .with(stamp(token.expires_at))
+            .with(&token.issuer)
+            .with(&token.scope)
+            .with(&token.audience);
+        if self.older_columns {
+            // As REST writes them: half of its life.
+            let life = self.now.until(token.expires_at);
+            let half = self.now.plus(Duration::from_secs(life.as_secs() / 2));
+            statement = statement.with(stamp(self.now)).with(stamp(half));
+        }
+        let again = self.transaction.dialect().or_update("token_id", "retired = 0");
+        self.transaction.execute(statement.then(&again)).await.during("writing tokens").map(drop)
+    }
+
+    async fn fail(&mut self, file: i64, reason: &str) -> Result<usize, DatabaseError> {
+        let statement = Statement::new(
+            "UPDATE t_file SET file_state = 'FAILED', reason = ?, finish_time = ? \
+             WHERE file_id = ? AND file_state = 'TOKEN_PREP'",
+        );
+        let reason = cut(&format!("[token-exchange] {reason}"));
+        self.execute(statement.with(reason).with(stamp(self.now)).with(file)).await
+    }
+
+    async fn spare(&mut self, file: i64) -> Result<(), DatabaseError> {
+        let statement = Statement::new(
+            "UPDATE t_file SET file_state = 'NOT_USED' WHERE file_id = ? AND file_state = 'TOKEN_PREP'",
+        );
+        self.execute(statement.with(file)).await.map(drop)
+    }
+
+    /// Ends the job if nothing of it is left to run. Rows that are `NOT_USED` run only after another of theirs.
+    async fn fail_job(&mut self) -> Result<(), DatabaseError> {
+        let job = &self.lease.job;
+        let statement = Statement::new(
+            "UPDATE t_job SET job_finished = ?, reason = ?, job_state = CASE WHEN EXISTS \
+             (SELECT 1 FROM t_file f WHERE f.job_id = ? AND f.file_state = 'FINISHED') \
+             THEN 'FINISHEDDIRTY' ELSE 'FAILED' END \
+             WHERE job_id = ? AND job_state NOT IN ('FINISHED', 'FAILED', 'FINISHEDDIRTY', 'CANCELED') AND NOT EXISTS \
+             (SELECT 1 FROM t_file f WHERE f.job_id = ? \
+              AND f.file_state NOT IN ('FINISHED', 'FAILED', 'CANCELED', 'NOT_USED'))",
+        );
+        let statement = statement.with(stamp(self.now)).with(JOB_REASON).with(job).with(job).with(job);
+        self.transaction.execute(statement).await.during("ending a job").map(drop)
+    }
+
+    /// The job is done with. Fails when the lease is not ours any more, and with it the whole transaction.
+    async fn end(&mut self) -> Result<(), DatabaseError> {
+        let statement = Statement::new(
+            "DELETE FROM token_exchange_lease WHERE job_id = ? AND owner = ? AND lease_end > ?",
+        );
+        let lease = self.lease;
+        let rows = self.execute(statement.with(&lease.job).with(&lease.owner).with(self.now.0)).await?;
+        still_ours(rows, lease)
+    }
+
+    async fn put_off(&mut self, retry_at: UnixSeconds, why: &str) -> Result<(), DatabaseError> {
+        let statement = Statement::new(
+            "UPDATE token_exchange_lease SET lease_end = 0, attempts = attempts + 1, retry_at = ?, message = ? \
+             WHERE job_id = ? AND owner = ? AND lease_end > ?",
+        );
+        let statement = statement.with(retry_at.0).with(cut(why));
+        let lease = self.lease;
+        let rows = self.execute(statement.with(&lease.job).with(&lease.owner).with(self.now.0)).await?;
+        still_ours(rows, lease)
+    }
 }
 
-/// Ends the job if nothing of it is left to run. Rows that are `NOT_USED` run only after another of theirs.
-async fn fail_job(transaction: &mut Writing, job: &str, now: UnixSeconds) -> Result<(), DatabaseError> {
-    sqlx::query(
-        "UPDATE t_job SET job_finished = $2, reason = $3, job_state = CASE WHEN EXISTS \
-         (SELECT 1 FROM t_file f WHERE f.job_id = $1 AND f.file_state = 'FINISHED') THEN 'FINISHEDDIRTY' ELSE 'FAILED' END \
-         WHERE job_id = $1 AND job_state NOT IN ('FINISHED', 'FAILED', 'FINISHEDDIRTY', 'CANCELED') AND NOT EXISTS \
-         (SELECT 1 FROM t_file f WHERE f.job_id = $1 \
-          AND f.file_state NOT IN ('FINISHED', 'FAILED', 'CANCELED', 'NOT_USED'))",
-    )
-    .bind(job)
-    .bind(stamp(now))
-    .bind(JOB_REASON)
-    .execute(&mut **transaction)
-    .await
-    .during("ending a job")
-    .map(drop)
-}
-
-/// The job is done with. Fails when the lease is not ours any more, and with it the whole transaction.
-async fn end(transaction: &mut Writing, lease: &Lease, now: UnixSeconds) -> Result<(), DatabaseError> {
-    let done =
-        sqlx::query("DELETE FROM token_exchange_lease WHERE job_id = $1 AND owner = $2 AND lease_end > $3");
-    let done = done
-        .bind(&lease.job)
-        .bind(&lease.owner)
-        .bind(now.0)
-        .execute(&mut **transaction)
-        .await
-        .during(WHAT)?;
-    still_ours(done.rows_affected(), lease)
-}
-
-async fn put_off(
-    transaction: &mut Writing,
-    lease: &Lease,
-    now: UnixSeconds,
-    retry_at: UnixSeconds,
-    why: &str,
-) -> Result<(), DatabaseError> {
-    let done = sqlx::query(
-        "UPDATE token_exchange_lease SET lease_end = 0, attempts = attempts + 1, retry_at = $4, message = $5 \
-         WHERE job_id = $1 AND owner = $2 AND lease_end > $3",
-    );
-    let done = done.bind(&lease.job).bind(&lease.owner).bind(now.0).bind(retry_at.0).bind(cut(why));
-    let done = done.execute(&mut **transaction).await.during(WHAT)?;
-    still_ours(done.rows_affected(), lease)
-}
-
-fn still_ours(rows: u64, lease: &Lease) -> Result<(), DatabaseError> {
+fn still_ours(rows: usize, lease: &Lease) -> Result<(), DatabaseError> {
     if rows == 1 { Ok(()) } else { Err(DatabaseError::LeaseLost(lease.job.clone())) }
 }
 
+/// As much as fits. The character set of FTS's columns is the site's choice, and each takes ASCII.
 fn cut(text: &str) -> String {
-    text.chars().take(REASON).collect()
+    text.chars().take(REASON).map(|c| if c.is_ascii() { c } else { '?' }).collect()
 }

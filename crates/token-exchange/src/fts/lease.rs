@@ -3,10 +3,16 @@
 //! A lease is a row with an owner, drawn at random each time, and an end. Whoever writes for a job names the owner; a worker
 //! that was too slow finds that its row is another's and writes nothing.
 
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use std::time::Duration;
+
 use token_core::{UnixSeconds, random_hex};
 
+use super::statement::{Statement, Value};
 use super::{DatabaseError, During as _, FtsDatabase};
+
+const WHAT: &str = "leasing jobs";
+/// How often jobs are looked for anew when other workers took those that were found.
+const LOOKS: u32 = 5;
 
 /// A job that is ours to work on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,39 +37,86 @@ impl FtsDatabase {
         now: UnixSeconds,
         end: UnixSeconds,
     ) -> Result<Vec<Lease>, DatabaseError> {
-        const WHAT: &str = "leasing jobs";
-        let mut transaction = self.begin(WHAT).await?;
-        let jobs: Vec<String> = sqlx::query_scalar(
+        for look in 1..=LOOKS {
+            let jobs = self.tried(|| self.due(limit, now)).await?;
+            if jobs.is_empty() {
+                break;
+            }
+            let leases = self.tried(|| self.take(&jobs, now, end)).await?;
+            if !leases.is_empty() {
+                return Ok(leases);
+            }
+            // Who took them is about to commit, and then others are found.
+            tokio::time::sleep(Duration::from_millis(u64::from(10 * look))).await;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn due(&self, limit: u32, now: UnixSeconds) -> Result<Vec<String>, DatabaseError> {
+        let statement = Statement::new(
             "SELECT f.job_id FROM t_file f LEFT JOIN token_exchange_lease l ON l.job_id = f.job_id \
-             WHERE f.file_state = 'TOKEN_PREP' AND (l.job_id IS NULL OR (l.lease_end <= $1 AND l.retry_at <= $1)) \
-             GROUP BY f.job_id ORDER BY min(f.file_id) LIMIT $2",
-        )
-        .bind(now.0)
-        .bind(limit)
-        .fetch_all(&mut *transaction)
-        .await
-        .during(WHAT)?;
+             WHERE f.file_state = 'TOKEN_PREP' AND (l.job_id IS NULL OR (l.lease_end <= ? AND l.retry_at <= ?)) \
+             GROUP BY f.job_id ORDER BY min(f.file_id) LIMIT ?",
+        );
+        let statement = statement.with(now.0).with(now.0).with(i64::from(limit));
+        let rows = self.database.fetch(statement).await.during(WHAT)?;
+        let mut jobs: Vec<String> =
+            rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)?;
+        // All workers lock rows in the same order: then they wait for each other, and not in a circle.
+        jobs.sort_unstable();
+        Ok(jobs)
+    }
+
+    /// Takes those of `jobs` that are still free. Only the `UPDATE` decides: whoever comes second finds that its condition does
+    /// not hold any more.
+    async fn take(
+        &self,
+        jobs: &[String],
+        now: UnixSeconds,
+        end: UnixSeconds,
+    ) -> Result<Vec<Lease>, DatabaseError> {
+        let dialect = self.database.dialect();
+        let free = |job: &String| [job.into(), Value::from(""), 0.into(), 0.into(), 0.into()];
+        // By itself, so that nobody waits for this row's lock longer than for one statement.
+        let rows = Statement::new(
+            "INSERT INTO token_exchange_lease (job_id, owner, lease_end, attempts, retry_at) ",
+        );
+        let rows = rows.rows(jobs.iter().map(free)).then(&dialect.or_update("job_id", "attempts = attempts"));
+        self.database.execute(rows).await.during(WHAT)?;
+
+        let mut transaction = self.begin(WHAT).await?;
+        let condition = " AND lease_end <= ? AND retry_at <= ?";
+        let jobs: Vec<String> = match dialect.lock_free_ones() {
+            None => jobs.to_vec(),
+            Some(lock) => {
+                let statement =
+                    Statement::new("SELECT job_id FROM token_exchange_lease WHERE job_id IN ").list(jobs);
+                let statement = statement.then(condition).with(now.0).with(now.0).then(lock);
+                let rows = transaction.fetch(statement).await.during(WHAT)?;
+                rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)?
+            }
+        };
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
         let owner = random_hex();
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO token_exchange_lease (job_id, owner, lease_end, attempts, retry_at) ",
-        );
-        query.push_values(&jobs, |mut row, job| {
-            row.push_bind(job).push_bind(&owner).push_bind(end.0).push("0").push("0");
-        });
-        query.push(
-            " ON CONFLICT (job_id) DO UPDATE SET owner = excluded.owner, lease_end = excluded.lease_end \
-             RETURNING job_id, attempts",
-        );
-        let rows = query.build().fetch_all(&mut *transaction).await.during(WHAT)?;
-        let lease = |row: &sqlx::sqlite::SqliteRow| {
-            Ok(Lease { job: row.try_get(0)?, owner: owner.clone(), attempts: row.try_get(1)? })
-        };
-        let leases = rows.iter().map(lease).collect::<Result<_, sqlx::Error>>().during(WHAT)?;
+        let taking =
+            Statement::new("UPDATE token_exchange_lease SET owner = ?, lease_end = ? WHERE job_id IN ")
+                .with(&owner)
+                .with(end.0)
+                .list(&jobs)
+                .then(condition)
+                .with(now.0)
+                .with(now.0);
+        transaction.execute(taking).await.during(WHAT)?;
+        let ours = Statement::new("SELECT job_id, attempts FROM token_exchange_lease WHERE job_id IN ");
+        let ours = ours.list(&jobs).then(" AND owner = ?").with(&owner);
+        let rows = transaction.fetch(ours).await.during(WHAT)?;
         transaction.commit().await.during(WHAT)?;
-        Ok(leases)
+        rows.iter()
+            .map(|row| Ok(Lease { job: row.get(0)?, owner: owner.clone(), attempts: row.integer(1)? }))
+            .collect::<Result<_, _>>()
+            .during(WHAT)
     }
 
     /// Ends leases early, since nothing was done: the jobs are there for the next worker at once.
@@ -72,12 +125,12 @@ impl FtsDatabase {
     /// When a statement fails; the leases then end by themselves.
     pub async fn give_back(&self, leases: &[Lease]) -> Result<(), DatabaseError> {
         for lease in leases {
-            sqlx::query("UPDATE token_exchange_lease SET lease_end = 0 WHERE job_id = $1 AND owner = $2")
-                .bind(&lease.job)
-                .bind(&lease.owner)
-                .execute(&self.pool)
-                .await
-                .during("ending leases")?;
+            let end = || {
+                Statement::new("UPDATE token_exchange_lease SET lease_end = 0 WHERE job_id = ? AND owner = ?")
+                    .with(&lease.job)
+                    .with(&lease.owner)
+            };
+            self.tried(async || self.database.execute(end()).await.during("ending leases")).await?;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! The tables and columns we use, and the one table that is ours.
 
 use daemon::sqlite::Used;
-use sqlx::SqlitePool;
+
+use super::database::{Database, Row};
+use super::statement::Statement;
 
 pub(super) const USED: [Used; 5] = [
     ("t_schema_vers", &["major"]),
@@ -40,32 +42,54 @@ pub(super) const USED: [Used; 5] = [
 
 /// The schema whose token columns we know.
 pub(super) const MAJOR: i64 = 10;
+/// Columns of `t_token` that schema 9.1.0 had and 10.0.0 dropped. REST 3.13.4 still writes them (observed), so sites keep
+/// them, and then a token of ours has them too.
+pub(super) const OLDER: [&str; 2] = ["access_token_not_before", "access_token_refresh_after"];
+/// Our table.
+const LEASES: &str = "token_exchange_lease";
 
 /// The newest major version that the database says of itself.
-pub(super) async fn version(pool: &SqlitePool) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar("SELECT max(major) FROM t_schema_vers").fetch_one(pool).await
+pub(super) async fn version(database: &Database) -> Result<Option<i64>, sqlx::Error> {
+    let newest = "SELECT major FROM t_schema_vers ORDER BY major DESC LIMIT 1";
+    database.fetch(Statement::new(newest)).await?.first().map(|row| row.integer(0)).transpose()
 }
 
-pub(super) async fn initialised(pool: &SqlitePool) -> Result<bool, sqlx::Error> {
-    let columns: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM pragma_table_info('token_exchange_lease')")
-            .fetch_all(pool)
-            .await?;
-    Ok(!columns.is_empty())
+/// Whether `t_token` has the older columns.
+pub(super) async fn has_older_columns(database: &Database) -> Result<bool, sqlx::Error> {
+    let columns = database.columns("t_token").await?;
+    Ok(OLDER.iter().all(|column| columns.contains(*column)))
+}
+
+pub(super) async fn initialised(database: &Database) -> Result<bool, sqlx::Error> {
+    Ok(!database.columns(LEASES).await?.is_empty())
 }
 
 /// Times are seconds since the epoch, so that no session's time zone can move them.
-pub(super) async fn create(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "CREATE TABLE IF NOT EXISTS token_exchange_lease (\
-         job_id CHAR(36) NOT NULL PRIMARY KEY, \
+pub(super) async fn create(database: &Database) -> Result<(), sqlx::Error> {
+    let table = format!(
+        "CREATE TABLE IF NOT EXISTS {LEASES} (\
+         job_id CHAR(36){} NOT NULL PRIMARY KEY, \
          owner CHAR(32) NOT NULL, \
          lease_end BIGINT NOT NULL, \
          attempts INTEGER NOT NULL, \
          retry_at BIGINT NOT NULL, \
-         message VARCHAR(2048))",
-    )
-    .execute(pool)
-    .await
-    .map(drop)
+         message VARCHAR(2048)){}",
+        collation(database).await?,
+        database.dialect().engine(),
+    );
+    database.execute(Statement::new(&table)).await.map(drop)
+}
+
+/// That of `t_file.job_id`, whatever the database's default has become since FTS's tables were made: columns of two collations
+/// can't be compared.
+async fn collation(database: &Database) -> Result<String, sqlx::Error> {
+    let Database::Mysql(_) = database else { return Ok(String::new()) };
+    let statement = Statement::new(
+        "SELECT CAST(collation_name AS CHAR) FROM information_schema.columns \
+         WHERE table_schema = DATABASE() AND table_name = 't_file' AND column_name = 'job_id'",
+    );
+    let rows = database.fetch(statement).await?;
+    let name: Option<String> = rows.first().map(|row: &Row| row.get(0)).transpose()?.flatten();
+    let plain = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    Ok(name.filter(plain).map(|name| format!(" COLLATE {name}")).unwrap_or_default())
 }

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::{QueryBuilder, Row as _, Sqlite};
-use token_core::AccessToken;
+use token_core::{AccessToken, Claims};
 
+use super::database::Row;
+use super::statement::Statement;
 use super::{DatabaseError, During as _, FtsDatabase};
 use crate::decide::Kind;
 
@@ -43,10 +44,14 @@ pub struct WaitingFile {
 /// A token that a job was submitted with: the subject of an exchange.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// The token; none when the column holds something that is none.
-    pub token: Option<AccessToken>,
+    /// The token and what it says of itself; none when the column holds something that is no WLCG token.
+    pub token: Option<(AccessToken, Claims)>,
     /// The issuer as `t_token_provider` writes it, with a slash at the end.
     pub issuer: String,
+    /// Whether its submitter sees to it: it is not to be exchanged or refreshed.
+    pub unmanaged: bool,
+    /// Whether it has a refresh token, and so was exchanged before.
+    pub refreshable: bool,
 }
 
 impl FtsDatabase {
@@ -55,27 +60,26 @@ impl FtsDatabase {
     /// # Errors
     /// When a statement fails.
     pub async fn waiting(&self, jobs: &[&str]) -> Result<Vec<WaitingJob>, DatabaseError> {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let statement = Statement::new(
             "SELECT j.job_id, j.job_type, j.job_state, j.cancel_job, f.file_id, f.file_state_initial, f.source_surl, \
              f.dest_surl, f.src_token_id, f.dst_token_id FROM t_file f JOIN t_job j ON j.job_id = f.job_id \
-             WHERE f.file_state = 'TOKEN_PREP' AND f.job_id IN (",
+             WHERE f.file_state = 'TOKEN_PREP' AND f.job_id IN ",
         );
-        list(&mut query, jobs);
-        query.push(") ORDER BY f.job_id, f.file_id");
+        let statement = statement.list(jobs.iter().copied()).then(" ORDER BY f.job_id, f.file_id");
         let mut waiting: Vec<WaitingJob> = Vec::new();
-        for row in query.build().fetch_all(&self.pool).await.during(WHAT)? {
-            let id: String = row.try_get(0).during(WHAT)?;
-            let kind: Option<String> = row.try_get(1).during(WHAT)?;
-            let state: String = row.try_get(2).during(WHAT)?;
-            let cancel: Option<String> = row.try_get(3).during(WHAT)?;
-            let planned: Option<String> = row.try_get(5).during(WHAT)?;
+        for row in self.tried(async || self.database.fetch(statement.clone()).await.during(WHAT)).await? {
+            let id: String = row.get(0).during(WHAT)?;
+            let kind: Option<String> = row.get(1).during(WHAT)?;
+            let state: String = row.get(2).during(WHAT)?;
+            let cancel: Option<String> = row.get(3).during(WHAT)?;
+            let planned: Option<String> = row.get(5).during(WHAT)?;
             let file = WaitingFile {
-                id: row.try_get(4).during(WHAT)?,
-                planned: planned.unwrap_or_else(|| "SUBMITTED".into()),
-                source_url: row.try_get::<Option<_>, _>(6).during(WHAT)?.unwrap_or_default(),
-                destination_url: row.try_get::<Option<_>, _>(7).during(WHAT)?.unwrap_or_default(),
-                source_token: row.try_get(8).during(WHAT)?,
-                destination_token: row.try_get(9).during(WHAT)?,
+                id: row.integer(4).during(WHAT)?,
+                planned: planned.filter(|state| !state.is_empty()).unwrap_or_else(|| "SUBMITTED".into()),
+                source_url: row.get::<Option<String>>(6).during(WHAT)?.unwrap_or_default(),
+                destination_url: row.get::<Option<String>>(7).during(WHAT)?.unwrap_or_default(),
+                source_token: row.get(8).during(WHAT)?,
+                destination_token: row.get(9).during(WHAT)?,
             };
             match waiting.last_mut().filter(|job| job.id == id) {
                 Some(job) => job.files.push(file),
@@ -96,28 +100,26 @@ impl FtsDatabase {
     /// When a statement fails.
     pub async fn subjects(&self, ids: &[&str]) -> Result<HashMap<String, Subject>, DatabaseError> {
         const WHAT: &str = "reading tokens";
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT token_id, access_token, issuer FROM t_token WHERE token_id IN (",
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let statement = Statement::new(
+            "SELECT token_id, access_token, issuer, coalesce(unmanaged, 0), \
+             CASE WHEN coalesce(refresh_token, '') = '' THEN 0 ELSE 1 END FROM t_token WHERE token_id IN ",
         );
-        list(&mut query, ids);
-        query.push(")");
-        let rows = query.build().fetch_all(&self.pool).await.during(WHAT)?;
-        rows.iter()
-            .map(|row| {
-                let token: String = row.try_get(1)?;
-                Ok((
-                    row.try_get(0)?,
-                    Subject { token: AccessToken::new(token).ok(), issuer: row.try_get(2)? },
-                ))
-            })
-            .collect::<Result<_, sqlx::Error>>()
-            .during(WHAT)
-    }
-}
-
-fn list(query: &mut QueryBuilder<Sqlite>, items: &[&str]) {
-    let mut separated = query.separated(", ");
-    for item in items {
-        separated.push_bind((*item).to_owned());
+        let statement = statement.list(ids.iter().copied());
+        let rows = self.tried(async || self.database.fetch(statement.clone()).await.during(WHAT)).await?;
+        let subject = |row: &Row| {
+            let subject = Subject {
+                token: AccessToken::new(row.get::<String>(1)?)
+                    .ok()
+                    .and_then(|token| Claims::peek(&token).ok().map(|claims| (token, claims))),
+                issuer: row.get(2)?,
+                unmanaged: row.integer(3)? != 0,
+                refreshable: row.integer(4)? != 0,
+            };
+            Ok((row.get(0)?, subject))
+        };
+        rows.iter().map(subject).collect::<Result<_, sqlx::Error>>().during(WHAT)
     }
 }

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use token_core::{
-    CacheKey, Claims, Freshness, OAuthClient, TokenError, TokenKeeper, TokenRequest, TokenWish,
-};
+use token_core::{CacheKey, Freshness, OAuthClient, TokenError, TokenKeeper, TokenRequest, TokenWish};
 
 use crate::decide::Token;
 use crate::fts::hand_over::EndpointToken;
@@ -31,10 +29,7 @@ impl Tokens {
         else {
             return Token::Wait(format!("no [[issuer]] is configured for {}", subject.issuer));
         };
-        let Some(token) = &subject.token else {
-            return Token::Refused("what FTS holds is no bearer token".into());
-        };
-        let Ok(claims) = Claims::peek(token) else {
+        let Some((token, claims)) = &subject.token else {
             return Token::Refused("what FTS holds is no WLCG token".into());
         };
         let held = match claims.scopes() {
@@ -49,7 +44,7 @@ impl Tokens {
             issuer: client.issuer().to_string(),
             client_id: client.client_id().to_owned(),
             // Without a subject, nobody knows whose else it could be.
-            subject: claims.sub.unwrap_or_else(|| token.fingerprint().to_string()),
+            subject: claims.sub.clone().unwrap_or_else(|| token.fingerprint().to_string()),
             audience: request.audience.clone(),
             scope: request.scope.clone(),
         };

@@ -4,6 +4,9 @@ use token_core::{ANY_AUDIENCE, Claims, Operation, Scope, ScopeError, ScopeSet, S
 
 use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity};
 
+/// The scope by which a submitter says that FTS is to keep a token alive.
+const OFFLINE: &str = "offline_access";
+
 /// Source or destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -72,10 +75,13 @@ pub enum Wanted {
 
 /// The token that one side of a transfer is to use.
 ///
-/// A token that was meant for the storage is used as it is, if it is unmanaged or was exchanged before, and else exchanged for
-/// one of the same audience and scopes, which begins to live now. No refresh token is asked for: while nobody answers
-/// `fts_url_copy`'s refresh requests, it would only be one more secret. Any other token is FTS's own and is exchanged for what
-/// [`need`] says.
+/// A token was meant for the storage if the file has different ones for its two sides, if its audience is the storage's or any,
+/// or if it is to be kept alive by FTS (`offline_access`) and is not for FTS itself. Such a token is used as it is, if it is unmanaged or was exchanged before, and else exchanged for
+/// one of the same audience and scopes, which begins to live now. Any other token is FTS's own, the bearer of the submission, and
+/// is exchanged for what [`need`] says.
+///
+/// No refresh token is asked for: while nobody answers
+/// `fts_url_copy`'s refresh requests, it would only be one more secret.
 ///
 /// # Errors
 /// When no token can be named; that stays so.
@@ -87,17 +93,22 @@ pub fn wanted(
 ) -> Result<Wanted, Unplanned> {
     let need = need(url, side, endpoints);
     let audience = need.as_ref().map(|need| need.audience.as_str()).unwrap_or_default();
-    let for_storage =
-        !token.on_both_sides || token.claims.aud.iter().any(|aud| aud == ANY_AUDIENCE || aud == audience);
+    let holds = |name: &str| {
+        let other = Scope::Other(name.to_owned());
+        token.claims.scopes().is_ok_and(|scopes| scopes.iter().any(|scope| *scope == other))
+    };
     // Newer REST servers may call the bearer of a submission unmanaged too: no storage takes that one.
-    let for_fts = || token.claims.scopes().is_ok_and(|s| s.iter().any(|s| *s == Scope::Other("fts".into())));
-    if (token.unmanaged && (for_storage || !for_fts())) || (token.refreshable && for_storage) {
+    let for_fts = token.on_both_sides && holds("fts");
+    let for_storage = !token.on_both_sides
+        || token.claims.aud.iter().any(|aud| aud == ANY_AUDIENCE || aud == audience)
+        || (holds(OFFLINE) && !for_fts);
+    if (token.unmanaged && (for_storage || !for_fts)) || (token.refreshable && for_storage) {
         return Ok(Wanted::Given);
     }
     if !for_storage {
         return need.map(Wanted::Exchanged);
     }
-    let offline = Scope::Other("offline_access".into());
+    let offline = Scope::Other(OFFLINE.to_owned());
     let scope: ScopeSet = token.claims.scopes()?.iter().filter(|scope| **scope != offline).cloned().collect();
     if scope.is_empty() {
         return Err(Unplanned::NoScope);
@@ -214,7 +225,9 @@ mod tests {
         for state in [managed, unmanaged, refreshable] {
             assert_eq!(wanted("fts.example", bearer, true, state), narrowed);
         }
+        assert_eq!(wanted("fts.example", "storage.read:/", true, managed), narrowed);
         assert_eq!(wanted("x", "storage.read:/", true, unmanaged), "given");
+        assert_eq!(wanted("x", offline, true, managed), "storage.read:/ for x");
         assert!(wanted("x", "storage.read:/..", false, managed).contains("storage.read"));
     }
 }

@@ -15,6 +15,7 @@ use crate::verify::VerifyError;
 /// // Keys of other kinds, for other uses or without `kid` are passed over, as RFC 7517 section 5 wants.
 /// assert!(KeySet::parse(br#"{"keys":[{"kty":"of-next-year","kid":"a"}]}"#).is_ok());
 /// assert!(KeySet::parse(b"{}").is_err());
+/// assert!(KeySet::parse(b"{\"keys\":[],\"of-next-year\":\"\xff\"}").is_err(), "no UTF-8, no JSON");
 /// ```
 #[derive(Clone, Debug)]
 pub struct KeySet(Vec<Key>);
@@ -36,7 +37,9 @@ impl KeySet {
         struct Document {
             keys: Vec<Value>,
         }
-        let Document { keys } = serde_json::from_slice(json).map_err(|_| VerifyError::Keys)?;
+        // What is passed over has to be text too.
+        let text = std::str::from_utf8(json).map_err(|_| VerifyError::Keys)?;
+        let Document { keys } = serde_json::from_str(text).map_err(|_| VerifyError::Keys)?;
         Ok(Self(keys.into_iter().filter_map(Key::read).collect()))
     }
 

@@ -43,8 +43,10 @@ impl IssuerMetadata {
     /// # Errors
     /// When it can't be read, is of an issuer of another name, or names an endpoint without TLS.
     pub fn parse(document: &[u8], issuer: &Issuer) -> Result<Self, TokenError> {
-        let metadata = serde_json::from_slice(document)
-            .map_err(|_| bad(issuer, "the metadata document can't be read"))?;
+        let unreadable = || bad(issuer, "the metadata document can't be read");
+        // What is passed over has to be text too.
+        let text = std::str::from_utf8(document).map_err(|_| unreadable())?;
+        let metadata = serde_json::from_str(text).map_err(|_| unreadable())?;
         check(issuer, metadata)
     }
 }

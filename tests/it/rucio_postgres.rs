@@ -11,10 +11,12 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Row as _, SqlitePool};
 use testbed::fts::SubmitFault;
-use testbed::grid::{Grid, terminate};
+use testbed::grid::{Grid, GridSettings, terminate};
 use testbed::job::{Trouble, run_to_end};
 use tokio::process::Command;
 
+#[path = "golden/compare.rs"]
+mod compare;
 #[path = "interop/needed.rs"]
 mod needed;
 #[path = "rucio/programs.rs"]
@@ -32,6 +34,18 @@ async fn rucios_poller_and_finisher_bring_every_rule_to_ok() {
     assert!(outcome.is_whole() && outcome.submitted == 460, "{outcome:?}");
     expect_all_once(&grid).await;
     programs::expect_closed(&grid, &server.programs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_each_request_is_what_rucios_own_submitter_made_of_it() {
+    let Some(server) = Server::needed() else { return };
+    let folder = tempfile::Builder::new().prefix("pg").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let database = server.database(folder.path(), &compare::database(), None).await;
+    let postgres = Some(database.url.clone());
+    let settings = GridSettings { postgres, ..GridSettings::new(folder.path().join("grid")) };
+    let (total, differing) = compare::compare(settings).await.unwrap();
+    needed::say(&format!("golden on PostgreSQL: {}/{total}", total - differing.len()));
+    assert!(total > 0 && differing.is_empty(), "{differing:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

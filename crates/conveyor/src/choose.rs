@@ -147,6 +147,9 @@ pub fn choose(request: &Request, topology: &Topology, rules: &Rules) -> Verdict 
 /// beaten by one over other RSEs.
 const HOP_PENALTY: i64 = 10;
 
+/// `requests.dest_url` and `sources.url` hold this many characters; PostgreSQL refuses a whole statement for one more.
+const LONGEST_URL: usize = 2048;
+
 /// The one RSE that `source_replica_expression` allows, if it is a plain name.
 fn source_expression<'a>(request: &Request, topology: &'a Topology) -> Result<Option<&'a Rse>, &'static str> {
     match request.attributes.text("source_replica_expression") {
@@ -271,6 +274,10 @@ fn submit(request: &Request, destination: &Rse, candidates: &[Candidate<'_>], ru
         Err(Unnamed::Implementation) => return Leave("protocol implementation is neither gfal nor webdav"),
         Err(Unnamed::NoPath) => return Leave("non-deterministic source without a path"),
     };
+    let urls = sources.iter().map(|source| &source.url).chain([&destination_url]);
+    if urls.into_iter().any(|url| url.chars().count() > LONGEST_URL) {
+        return Leave("a URL is longer than Rucio's database takes");
+    }
     let rses: Vec<_> = chosen.iter().map(|(candidate, _)| candidate.rse).collect();
     Verdict::Submit(Box::new(plan(
         request.clone(),

@@ -28,7 +28,7 @@ pub enum DatabaseError {
     #[error("`rucio.database`: {0}; a Rucio database of version 41 is expected")]
     Sqlite(#[from] sqlite::OpenError),
     /// The same on PostgreSQL.
-    #[error("`rucio.database`: {0}; a Rucio database of version 41 is expected")]
+    #[error("`rucio.database`: {0}{hint}", hint = hint(.0))]
     Postgres(#[from] postgres::OpenError),
     /// SQLite has no schemas.
     #[error("`rucio.schema` is set, which SQLite has not: leave it out")]
@@ -51,6 +51,16 @@ impl DatabaseError {
             Self::Statement { .. } => true,
             Self::Sqlite(_) | Self::Schema => false,
         }
+    }
+}
+
+/// What helps when it is another database than it should be.
+fn hint(error: &postgres::OpenError) -> &'static str {
+    match error {
+        postgres::OpenError::Schema { .. } => {
+            "; a Rucio database of version 41 is expected, or `rucio.schema` is another"
+        }
+        _ => "",
     }
 }
 

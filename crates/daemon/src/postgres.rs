@@ -48,7 +48,9 @@ impl OpenError {
 /// Whether an error is about the connection or the moment, and not about what was asked.
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        // A certificate that is not trusted comes as invalid data.
+        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
+        sqlx::Error::PoolTimedOut => true,
         // Connection exceptions, insufficient resources, operator intervention (PostgreSQL, appendix A).
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))

@@ -115,6 +115,9 @@ fn every_reason_has_its_state_and_words() {
     let x509 =
         |rses: &mut HashMap<&str, Rse>| drop(rses.get_mut("A").unwrap().attributes.remove("oidc_support"));
     assert_eq!(state(verdict(&one, x509)).0, "Q");
+    let long =
+        |rses: &mut HashMap<&str, Rse>| rses.get_mut("D").unwrap().protocols[0].prefix = "/p".repeat(1020);
+    assert_eq!(state(verdict(&one, long)), ("Q", "a URL is longer than Rucio's database takes"));
 }
 
 #[test]

@@ -61,7 +61,8 @@ async fn main() -> ExitCode {
     }
     let total = outcome.passed + outcome.failed.len();
     let not_run: usize = outcome.not_run.values().map(Vec::len).sum();
-    println!("contract_worker: {}/{total}, {not_run} not run", outcome.passed);
+    println!("  not run: {not_run}");
+    println!("contract_worker: {}/{total}", outcome.passed);
     if outcome.failed.is_empty() && total > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use token_core::{UnixSeconds, random_hex};
 
+use super::database::Row;
 use super::statement::{Statement, Value};
 use super::{DatabaseError, During as _, FtsDatabase};
 
@@ -23,6 +24,13 @@ pub struct Lease {
     pub owner: String,
     /// How often the job had been put off before.
     pub attempts: i64,
+}
+
+/// A job that somebody has to look at.
+struct Due {
+    job: String,
+    /// Whether nobody has looked at it before: it has no row in our table.
+    new: bool,
 }
 
 impl FtsDatabase {
@@ -52,18 +60,18 @@ impl FtsDatabase {
         Ok(Vec::new())
     }
 
-    async fn due(&self, limit: u32, now: UnixSeconds) -> Result<Vec<String>, DatabaseError> {
+    async fn due(&self, limit: u32, now: UnixSeconds) -> Result<Vec<Due>, DatabaseError> {
         let statement = Statement::new(
-            "SELECT f.job_id FROM t_file f LEFT JOIN token_exchange_lease l ON l.job_id = f.job_id \
+            "SELECT f.job_id, max(CASE WHEN l.job_id IS NULL THEN 1 ELSE 0 END) FROM t_file f LEFT JOIN token_exchange_lease l ON l.job_id = f.job_id \
              WHERE f.file_state = 'TOKEN_PREP' AND (l.job_id IS NULL OR (l.lease_end <= ? AND l.retry_at <= ?)) \
              GROUP BY f.job_id ORDER BY min(f.file_id) LIMIT ?",
         );
         let statement = statement.with(now.0).with(now.0).with(i64::from(limit));
         let rows = self.database.fetch(statement).await.during(WHAT)?;
-        let mut jobs: Vec<String> =
-            rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)?;
+        let due = |row: &Row| Ok(Due { job: row.get(0)?, new: row.integer(1)? == 1 });
+        let mut jobs: Vec<Due> = rows.iter().map(due).collect::<Result<_, sqlx::Error>>().during(WHAT)?;
         // All workers lock rows in the same order: then they wait for each other, and not in a circle.
-        jobs.sort_unstable();
+        jobs.sort_unstable_by(|a, b| a.job.cmp(&b.job));
         Ok(jobs)
     }
 
@@ -71,26 +79,29 @@ impl FtsDatabase {
     /// not hold any more.
     async fn take(
         &self,
-        jobs: &[String],
+        due: &[Due],
         now: UnixSeconds,
         end: UnixSeconds,
     ) -> Result<Vec<Lease>, DatabaseError> {
         let dialect = self.database.dialect();
-        let free = |job: &String| [job.into(), Value::from(""), 0.into(), 0.into(), 0.into()];
-        // By itself, so that nobody waits for this row's lock longer than for one statement.
-        let rows = Statement::new(
-            "INSERT INTO token_exchange_lease (job_id, owner, lease_end, attempts, retry_at) ",
-        );
-        let rows = rows.rows(jobs.iter().map(free)).then(&dialect.or_update("job_id", "attempts = attempts"));
-        self.database.execute(rows).await.during(WHAT)?;
+        let free = |due: &Due| [(&due.job).into(), Value::from(""), 0.into(), 0.into(), 0.into()];
+        let mut new = due.iter().filter(|due| due.new).map(free).peekable();
+        if new.peek().is_some() {
+            // By itself, so that nobody waits for these rows longer than for one statement.
+            let rows = Statement::new(
+                "INSERT INTO token_exchange_lease (job_id, owner, lease_end, attempts, retry_at) ",
+            );
+            let rows = rows.rows(new).then(&dialect.or_update("job_id", "attempts = attempts"));
+            self.database.execute(rows).await.during(WHAT)?;
+        }
 
         let mut transaction = self.begin(WHAT).await?;
         let condition = " AND lease_end <= ? AND retry_at <= ?";
         let jobs: Vec<String> = match dialect.lock_free_ones() {
-            None => jobs.to_vec(),
+            None => due.iter().map(|due| due.job.clone()).collect(),
             Some(lock) => {
-                let statement =
-                    Statement::new("SELECT job_id FROM token_exchange_lease WHERE job_id IN ").list(jobs);
+                let statement = Statement::new("SELECT job_id FROM token_exchange_lease WHERE job_id IN ")
+                    .list(due.iter().map(|due| &due.job));
                 let statement = statement.then(condition).with(now.0).with(now.0).then(lock);
                 let rows = transaction.fetch(statement).await.during(WHAT)?;
                 rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)?

@@ -1,7 +1,8 @@
 //! `token-exchange` on FTS's own kind of database: leases, hand-over, two workers at once, deadlocks, lost connections, and what
 //! is wrong with a database or the way to it.
 //!
-//! Needs `FTS_MYSQL`, a server where databases may be made; `./tests/run` starts one.
+//! Needs `FTS_MYSQL`, a server where databases may be made, and for one test `FTS_MYSQL_CA`, the authority of its certificate;
+//! `./tests/run` starts one.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "contract_worker/database.rs"]
@@ -22,9 +23,13 @@ use testbed::issuer::Fault;
 async fn two_workers_release_each_file_once() {
     const JOBS: usize = 60;
     let Some(site) = Site::start(JOBS).await else { return };
-    site.issuer.set_fault(Fault::Slow(Duration::from_millis(500)));
-    let (mut first, mut second) = (site.once(), site.once());
-    let (first, second) = tokio::join!(first.output(), second.output());
+    // No hand-over before both have jobs in hand.
+    let mut holding = site.pool().begin().await.unwrap();
+    sqlx::query("SELECT job_id FROM t_job FOR UPDATE").fetch_all(&mut *holding).await.unwrap();
+    let [first, second] = [site.once().spawn().unwrap(), site.once().spawn().unwrap()];
+    site.until("(SELECT DISTINCT owner FROM token_exchange_lease WHERE lease_end > 0) o", 2).await;
+    holding.rollback().await.unwrap();
+    let (first, second) = tokio::join!(first.wait_with_output(), second.wait_with_output());
     let done = [first, second].map(|output| report(&output.unwrap()));
     let files = done.each_ref().map(|done| done.strip_suffix(" released").unwrap().parse::<usize>().unwrap());
     assert!(files.iter().sum::<usize>() == JOBS * FILES && !files.contains(&0), "both had work: {done:?}");
@@ -175,10 +180,6 @@ async fn what_is_wrong_with_a_database_is_named_and_its_password_is_not() {
     other.set_port(Some(free)).unwrap();
     site.configure(other.as_str(), &file);
     expect(1, &format!("127.0.0.1:{free}")).await;
-    // A server that has no TLS, and TLS is asked for.
-    site.configure(&url, &format!("ca_file = \"{}\"", site.folder.path().join("ca.pem").display()));
-    expect(2, "TLS").await;
-
     site.configure(&url, "");
     site.change("INSERT INTO t_hosts (hostname, beat, service_name) VALUES ('d7.example', UTC_TIMESTAMP() - INTERVAL 5 SECOND, 'fts_token')").await;
     expect(2, "d7.example").await;
@@ -190,5 +191,25 @@ async fn what_is_wrong_with_a_database_is_named_and_its_password_is_not() {
     site.change("ALTER TABLE t_token DROP COLUMN unmanaged").await;
     expect(2, "column `t_token.unmanaged`").await;
     assert_eq!(site.count("t_file WHERE file_state = 'TOKEN_PREP'").await, 2);
+    site.database.remove().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_authority_only_its_server_under_its_own_name_is_spoken_to() {
+    let Some(site) = Site::start(1).await else { return };
+    let Some(authority) = needed::needed("FTS_MYSQL_CA", "MariaDB") else { return };
+    let url = site.database.url().to_owned();
+    let other_name = url.replace("127.0.0.1", "localhost");
+    assert_ne!(url, other_name);
+    let grids = site.folder.path().join("ca.pem");
+    for (url, ca_file) in [(&url, &grids), (&other_name, &authority)] {
+        site.configure(url, &format!("ca_file = \"{}\"", ca_file.display()));
+        let output = site.once().output().await.unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && log.contains("invalid peer certificate"), "{log}");
+    }
+    site.configure(&url, &format!("ca_file = \"{}\"", authority.display()));
+    assert_eq!(report(&site.once().output().await.unwrap()), "2 released");
+    site.expect_all_released(1).await;
     site.database.remove().await.unwrap();
 }

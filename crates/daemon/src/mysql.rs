@@ -52,7 +52,9 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     /// fail-over), interrupted, changed since read, not ready (Galera), killed, idle too long.
     const NUMBERS: [u16; 13] = [1040, 1053, 1152, 1205, 1213, 1290, 1317, 1020, 1047, 1203, 1927, 1792, 4031];
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        // A certificate that is not the server's comes as invalid data, and will come again.
+        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
+        sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => error
             .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
             .is_some_and(|error| NUMBERS.contains(&error.number())),

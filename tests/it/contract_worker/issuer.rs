@@ -67,6 +67,9 @@ impl Mint {
     }
 }
 
+/// Status, headers, body.
+type Answer = (u16, Vec<(String, String)>, String);
+
 struct Served {
     script: Script,
     recording: Arc<Recording>,
@@ -151,7 +154,7 @@ impl Served {
     }
 
     /// None: no answer.
-    fn exchange(&self, body: &str) -> Result<Option<(u16, Vec<(String, String)>, String)>> {
+    fn exchange(&self, body: &str) -> Result<Option<Answer>> {
         let form: BTreeMap<_, _> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         let field = |name: &str| form.get(name).cloned().unwrap_or_default();
         let (subject, scope, audience) = (field("subject_token"), field("scope"), field("audience"));
@@ -217,7 +220,7 @@ fn without_offline(object: &mut Map<String, Value>) {
 }
 
 /// A recorded answer without a token, word for word.
-fn plain(response: &Response) -> (u16, Vec<(String, String)>, String) {
+fn plain(response: &Response) -> Answer {
     let body = match &response.body {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -3,7 +3,7 @@
 //! A lease is a row with an owner, drawn at random each time, and an end. Whoever writes for a job names the owner; a worker
 //! that was too slow finds that its row is another's and writes nothing.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use token_core::{UnixSeconds, random_hex};
 
@@ -12,7 +12,7 @@ use super::statement::{Statement, Value};
 use super::{DatabaseError, During as _, FtsDatabase};
 
 const WHAT: &str = "leasing jobs";
-/// How often jobs are looked for anew when other workers took those that were found.
+/// How often other jobs are looked for when other workers took those that were found.
 const LOOKS: u32 = 5;
 
 /// A job that is ours to work on.
@@ -45,8 +45,14 @@ impl FtsDatabase {
         now: UnixSeconds,
         end: UnixSeconds,
     ) -> Result<Vec<Lease>, DatabaseError> {
+        // Jobs that others have just taken, or are about to.
+        let mut passed = BTreeSet::new();
         for look in 1..=LOOKS {
-            let jobs = self.tried(|| self.due(limit, now)).await?;
+            let mut jobs = self.tried(|| self.due(limit.saturating_mul(look), now)).await?;
+            jobs.retain(|due| !passed.contains(&due.job));
+            jobs.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            // All workers lock rows in the same order: then they wait for each other, and not in a circle.
+            jobs.sort_unstable_by(|a, b| a.job.cmp(&b.job));
             if jobs.is_empty() {
                 break;
             }
@@ -54,8 +60,7 @@ impl FtsDatabase {
             if !leases.is_empty() {
                 return Ok(leases);
             }
-            // Who took them is about to commit, and then others are found.
-            tokio::time::sleep(Duration::from_millis(u64::from(10 * look))).await;
+            passed.extend(jobs.into_iter().map(|due| due.job));
         }
         Ok(Vec::new())
     }
@@ -69,10 +74,7 @@ impl FtsDatabase {
         let statement = statement.with(now.0).with(now.0).with(i64::from(limit));
         let rows = self.database.fetch(statement).await.during(WHAT)?;
         let due = |row: &Row| Ok(Due { job: row.get(0)?, new: row.integer(1)? == 1 });
-        let mut jobs: Vec<Due> = rows.iter().map(due).collect::<Result<_, sqlx::Error>>().during(WHAT)?;
-        // All workers lock rows in the same order: then they wait for each other, and not in a circle.
-        jobs.sort_unstable_by(|a, b| a.job.cmp(&b.job));
-        Ok(jobs)
+        rows.iter().map(due).collect::<Result<_, sqlx::Error>>().during(WHAT)
     }
 
     /// Takes those of `jobs` that are still free. Only the `UPDATE` decides: whoever comes second finds that its condition does

@@ -140,7 +140,15 @@ async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: Duration) -
 /// Says where tokens came from.
 fn account(keeper: &TokenKeeper) {
     let counts = keeper.counts();
-    info!(kept = counts.kept, fetched = counts.fetched, failed = counts.failed, "tokens for FTS");
+    info!(
+        kept = counts.kept,
+        shared = counts.shared,
+        fetched = counts.fetched,
+        renewed = counts.renewed,
+        failed = counts.failed,
+        cache_trouble = counts.behind.and_then(|cache| cache.trouble),
+        "tokens for FTS"
+    );
 }
 
 fn again(reason: &dyn std::error::Error, rest: Duration) -> Duration {

@@ -143,8 +143,11 @@ fn account(report: &Report, keeper: &TokenKeeper) {
         waiting = report.waiting.values().sum::<usize>(),
         lost = report.lost,
         tokens_kept = counts.kept,
+        tokens_shared = counts.shared,
         tokens_fetched = counts.fetched,
+        tokens_renewed = counts.renewed,
         fetches_failed = counts.failed,
+        cache_trouble = counts.behind.and_then(|cache| cache.trouble),
         "rounds done"
     );
     for (reason, files) in &report.waiting {

@@ -67,7 +67,8 @@ impl FtsDatabase {
 
     async fn due(&self, limit: u32, now: UnixSeconds) -> Result<Vec<Due>, DatabaseError> {
         let statement = Statement::new(
-            "SELECT f.job_id, max(CASE WHEN l.job_id IS NULL THEN 1 ELSE 0 END) FROM t_file f LEFT JOIN token_exchange_lease l ON l.job_id = f.job_id \
+            "SELECT f.job_id, max(CASE WHEN l.job_id IS NULL THEN 1 ELSE 0 END) \
+             FROM t_file f LEFT JOIN token_exchange_lease l ON l.job_id = f.job_id \
              WHERE f.file_state = 'TOKEN_PREP' AND (l.job_id IS NULL OR (l.lease_end <= ? AND l.retry_at <= ?)) \
              GROUP BY f.job_id ORDER BY min(f.file_id) LIMIT ?",
         );

@@ -16,6 +16,8 @@ mod issuer;
 mod recording;
 #[path = "contract_worker/script.rs"]
 mod script;
+#[path = "contract_worker/seen.rs"]
+mod seen;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -82,7 +82,13 @@ async fn all() -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut cases = Vec::new();
     for path in recordings(&folder)? {
-        let recording = Arc::new(Recording::read(&path)?);
+        let recording = match Recording::read(&path) {
+            Ok(recording) => Arc::new(recording),
+            Err(error) => {
+                outcome.failed.insert(path.display().to_string(), format!("{error:#}"));
+                continue;
+            }
+        };
         match recording.not_run() {
             Some(reason) => outcome.not_run.entry(reason).or_default().push(recording.name.clone()),
             None => cases.extend(

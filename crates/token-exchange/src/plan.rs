@@ -76,12 +76,11 @@ pub enum Wanted {
 /// The token that one side of a transfer is to use.
 ///
 /// A token was meant for the storage if the file has different ones for its two sides, if its audience is the storage's or any,
-/// or if it is to be kept alive by FTS (`offline_access`) and is not for FTS itself. Such a token is used as it is, if it is unmanaged or was exchanged before, and else exchanged for
-/// one of the same audience and scopes, which begins to live now. Any other token is FTS's own, the bearer of the submission, and
-/// is exchanged for what [`need`] says.
+/// or if FTS is to keep it alive (`offline_access`) and it is not for FTS itself. Such a token is used as it is, if it is
+/// unmanaged or was exchanged before, and else exchanged for one of the same audience and scopes, which begins to live now. Any
+/// other token is FTS's own, the bearer of the submission, and is exchanged for what [`need`] says.
 ///
-/// No refresh token is asked for: while nobody answers
-/// `fts_url_copy`'s refresh requests, it would only be one more secret.
+/// No refresh token is asked for: while nobody answers `fts_url_copy`'s refresh requests, it would only be one more secret.
 ///
 /// # Errors
 /// When no token can be named; that stays so.

@@ -21,7 +21,8 @@ fuzz_target!(|document: &[u8]| {
     assert!(!format!("{keys:?}").is_empty());
     for (token, real) in signed::tokens().zip(numbers(signed::jwks())) {
         if verify(token, &keys, &signed::policy(Profile::V1_3), signed::NOW).is_ok() {
-            let document = serde_json::from_slice(document).expect("a JWKS is JSON");
+            // serde_json does not look closely at what nobody reads: a half of a surrogate pair there, or a number out of range.
+            let Ok(document) = serde_json::from_slice(document) else { return };
             assert!(numbers(&document).contains(&real), "passed by a key it was not signed with");
         }
     }

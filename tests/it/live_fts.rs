@@ -3,7 +3,7 @@
 //! Without `FTS_URL`, against the FTS of the grid in a box. With it, against that one:
 //!
 //! - `FTS_CA`: a file or directory of authorities to trust instead of the system's;
-//! - the token: `FTS_TOKEN_FILE`, or client credentials: `FTS_ISSUER`, `FTS_CLIENT_ID`, `FTS_CLIENT_SECRET_FILE`, `FTS_AUDIENCE`
+//! - the token: `FTS_TOKEN` or `FTS_TOKEN_FILE`, or client credentials: `FTS_ISSUER`, `FTS_CLIENT_ID`, `FTS_CLIENT_SECRET_FILE`, `FTS_AUDIENCE`
 //!   and `FTS_SCOPE` (`FTS_ISSUER_CA` if it is not `FTS_CA`); or bearer token discovery;
 //! - `FTS_SOURCE`, `FTS_DESTINATION`: two storages, as davs://host:port. By default they are names that never exist (RFC 2606);
 //!   all jobs are cancelled;

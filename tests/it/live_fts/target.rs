@@ -12,8 +12,8 @@ use testbed::issuer::Issuer;
 use testbed::pki::Pki;
 use token_core::http::HttpSettings;
 use token_core::{
-    BearerSource, ClientCredentials, ClientSecret, Clock, OAuthClient, OAuthSettings, Places, ScopeSet,
-    SystemClock, TokenKeeper, TokenRequest,
+    AccessToken, BearerSource, ClientCredentials, ClientSecret, Clock, OAuthClient, OAuthSettings, Places,
+    ScopeSet, SystemClock, TokenKeeper, TokenRequest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +37,9 @@ pub(crate) async fn target() -> Result<Target> {
     };
     let settings =
         FtsSettings { http: http(ca.clone()), ..FtsSettings::new(url.parse().context("FTS_URL")?) };
-    let bearer: Arc<dyn BearerSource> = match (env("FTS_TOKEN_FILE"), env("FTS_ISSUER")) {
-        (None, Some(issuer)) => {
+    let bearer: Arc<dyn BearerSource> = match (env("FTS_TOKEN"), env("FTS_TOKEN_FILE"), env("FTS_ISSUER")) {
+        (Some(token), ..) => Arc::new(AccessToken::new(token).context("FTS_TOKEN")?),
+        (None, None, Some(issuer)) => {
             let need = |name: &str| env(name).with_context(|| format!("{name} is not set"));
             let secret = ClientSecret::from_file(need("FTS_CLIENT_SECRET_FILE")?.as_ref())?;
             let issuer = token_core::Issuer::new(issuer)?;
@@ -53,7 +54,7 @@ pub(crate) async fn target() -> Result<Target> {
             let keeper = Arc::new(TokenKeeper::new(None, clock));
             Arc::new(ClientCredentials::new(Arc::new(oauth), keeper, request, Duration::from_secs(60)))
         }
-        (file, _) => {
+        (None, file, _) => {
             let mut places = Places::from_environment();
             if let Some(file) = file {
                 places = Places { token: None, file: Some(file.into()), ..places };

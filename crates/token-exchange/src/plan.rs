@@ -96,16 +96,17 @@ pub fn wanted(
         let other = Scope::Other(name.to_owned());
         token.claims.scopes().is_ok_and(|scopes| scopes.iter().any(|scope| *scope == other))
     };
-    // Newer REST servers may call the bearer of a submission unmanaged too: no storage takes that one.
+    // Newer REST servers may call the bearer of a submission unmanaged too. It goes to no storage: who has it there could be its
+    // submitter to FTS.
     let for_fts = token.on_both_sides && holds("fts");
     let for_storage = !token.on_both_sides
         || token.claims.aud.iter().any(|aud| aud == ANY_AUDIENCE || aud == audience)
         || (holds(OFFLINE) && !for_fts);
-    if (token.unmanaged && (for_storage || !for_fts)) || (token.refreshable && for_storage) {
-        return Ok(Wanted::Given);
-    }
     if !for_storage {
         return need.map(Wanted::Exchanged);
+    }
+    if token.unmanaged || token.refreshable {
+        return Ok(Wanted::Given);
     }
     let offline = Scope::Other(OFFLINE.to_owned());
     let scope: ScopeSet = token.claims.scopes()?.iter().filter(|scope| **scope != offline).cloned().collect();
@@ -225,7 +226,7 @@ mod tests {
             assert_eq!(wanted("fts.example", bearer, true, state), narrowed);
         }
         assert_eq!(wanted("fts.example", "storage.read:/", true, managed), narrowed);
-        assert_eq!(wanted("x", "storage.read:/", true, unmanaged), "given");
+        assert_eq!(wanted("fts.example", "storage.read:/", true, unmanaged), narrowed);
         assert_eq!(wanted("x", offline, true, managed), "storage.read:/ for x");
         assert!(wanted("x", "storage.read:/..", false, managed).contains("storage.read"));
     }

@@ -115,6 +115,11 @@ impl Request {
         external(&self.scope)
     }
 
+    /// The VO, as the scope tells it; none is the default VO, `def`.
+    pub fn vo(&self) -> Option<&str> {
+        self.scope.split_once('@').map(|(_, vo)| vo).filter(|vo| *vo != "def")
+    }
+
     /// The account without the VO.
     pub fn external_account(&self) -> Option<&str> {
         self.account.as_deref().map(external)

@@ -18,6 +18,7 @@ use daemon::{postgres, sqlite};
 
 use crate::owner::Owner;
 use database::Database;
+use statement::Statement;
 pub use url::DatabaseUrl;
 
 /// Why the database could not be used.
@@ -99,5 +100,27 @@ impl Rucio {
             Database::Sqlite(sqlite::open(url, &schema::USED).await?)
         };
         Ok(Self { database, vo: vo.to_owned(), owner: Owner::of_this_process() })
+    }
+
+    /// The same database, connections and claims, for another VO.
+    #[must_use]
+    pub fn of_vo(&self, vo: &str) -> Self {
+        Self { vo: vo.to_owned(), ..self.clone() }
+    }
+
+    /// The VO that is served.
+    pub fn vo(&self) -> &str {
+        &self.vo
+    }
+
+    /// The VOs that have RSEs, by name.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn vos(&self) -> Result<Vec<String>, DatabaseError> {
+        const WHAT: &str = "reading VOs";
+        let vos = Statement::new("SELECT DISTINCT vo FROM rses WHERE NOT deleted ORDER BY vo");
+        let rows = self.database.fetch(vos).await.during(WHAT)?;
+        rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)
     }
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::Parser;
 use daemon::{Failure, Shutdown, config, logs, settings as shared};
 use fts_client::FtsError;
+use futures_util::future::{join_all, try_join_all};
 use token_core::retry::{RetryPolicy, Waits};
 use token_core::{Clock, SystemClock, TokenKeeper};
-use tracing::{error, info};
+use tracing::{Instrument as _, Span, error, info, info_span};
 
+use crate::access::{self, Access};
 use crate::rucio::Rucio;
 use crate::settings::{RucioSettings, Settings};
 use crate::submit::{Parties, Pass, Report, Submitter};
@@ -43,46 +45,89 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     logs::start(&settings.log)?;
     let shutdown = Shutdown::on_signals()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let scope = settings.fts.scopes().map_err(Failure::configuration)?;
-    let oauth = Arc::new(settings.issuer.client(Arc::clone(&clock), shutdown.hard.clone())?);
     token_core::http::client(&settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
     let rucio = open(&settings.rucio).await?;
+    let vos = settings.rucio.served(&rucio).await?;
+    let accesses = access::of_vos(&settings, &vos, &clock, &shutdown)?;
     let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
-    info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), issuer = %settings.issuer.url,
-        cache = settings.cache.is_some(), "conveyor starts");
-
-    let submitter = Submitter {
-        rucio,
-        parties: Parties::new(settings.fts.clone(), scope, oauth, Arc::clone(&keeper)),
-        rules: settings.submit.rules(),
-        job_rules: settings.submit.job_rules(),
-        batch: settings.submit.batch.clamp(1, MOST),
-        jobs_in_flight: settings.submit.jobs_in_flight,
-        clock,
-        shutdown: shutdown.clone(),
+    info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), cache = settings.cache.is_some(),
+        "conveyor starts");
+    let submitter = |access: Access| {
+        info!(vo = access.vo, issuer = access.issuer(), "VO served");
+        Submitter {
+            rucio: rucio.of_vo(&access.vo),
+            parties: Parties::new(access, Arc::clone(&keeper)),
+            rules: settings.submit.rules(),
+            job_rules: settings.submit.job_rules(),
+            batch: settings.submit.batch.clamp(1, MOST),
+            jobs_in_flight: settings.submit.jobs_in_flight,
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+        }
     };
+    let submitters: Vec<Submitter> = accesses.into_iter().map(submitter).collect();
+    let sleep = Duration::from_secs(settings.submit.sleep_s);
     let work = async {
         if arguments.run_once {
-            let pass = submitter.pass().await.map_err(Failure::runtime)?;
-            account(&keeper);
-            // A pass that could do nothing has nothing to report but why.
-            if pass.unusable.is_none() || pass.report.submitted > 0 {
-                print(&pass.report, arguments.json);
-            }
-            return match (pass.unusable, pass.report.open) {
-                (Some(error), _) => Err(failure(&error)),
-                (None, 0) => Ok(()),
-                (None, open) => Err(Failure::Runtime(format!(
-                    "{open} requests are still claimed (state G): FTS does not say what became of their jobs; run again"
-                ))),
-            };
+            return once(&submitters, &keeper, arguments.json).await;
         }
-        forever(&submitter, &keeper, Duration::from_secs(settings.submit.sleep_s)).await
+        // Each VO at its own pace: one that has to wait holds up no other.
+        let all = submitters.iter().map(|submitter| {
+            let span = vo_span(submitter, submitters.len());
+            forever(submitter, &keeper, sleep).instrument(span)
+        });
+        try_join_all(all).await.map(drop)
     };
     tokio::select! {
         ended = work => ended,
         () = shutdown.hard.cancelled() => Err(Failure::runtime("stopped in the middle of work; the next start goes on")),
+    }
+}
+
+/// One pass for every VO, and the report.
+async fn once(submitters: &[Submitter], keeper: &TokenKeeper, json: bool) -> Result<(), Failure> {
+    let passes = submitters.iter().map(|submitter| {
+        let span = vo_span(submitter, submitters.len());
+        submitter.pass().instrument(span)
+    });
+    let (mut reports, mut failed, mut open) = (Vec::new(), None, 0);
+    for (submitter, pass) in submitters.iter().zip(join_all(passes).await) {
+        let vo = submitter.rucio.vo();
+        let of_this_vo = |failure: Failure| match submitters.len() {
+            1 => failure,
+            _ => failure.at(&format!("VO `{vo}`")),
+        };
+        match pass {
+            Ok(Pass { report, unusable }) => {
+                open += report.open;
+                // A pass that could do nothing has nothing to report but why.
+                if unusable.is_none() || report.submitted > 0 || submitters.len() > 1 {
+                    reports.push((vo, report));
+                }
+                failed = failed.or(unusable.map(|error| of_this_vo(failure(&error))));
+            }
+            Err(error) => failed = failed.or(Some(of_this_vo(Failure::runtime(error)))),
+        }
+    }
+    account(keeper);
+    if !reports.is_empty() {
+        print(&reports, json);
+    }
+    match (failed, open) {
+        (Some(failure), _) => Err(failure),
+        (None, 0) => Ok(()),
+        (None, open) => Err(Failure::Runtime(format!(
+            "{open} requests are still claimed (state G): FTS does not say what became of their jobs; run again"
+        ))),
+    }
+}
+
+/// Names the VO in all logs where there are several.
+fn vo_span(submitter: &Submitter, vos: usize) -> Span {
+    match vos {
+        1 => Span::none(),
+        _ => info_span!("vo", name = submitter.rucio.vo()),
     }
 }
 
@@ -164,23 +209,45 @@ fn failure(error: &FtsError) -> Failure {
 }
 
 #[expect(clippy::print_stdout, reason = "the report is the data of --run-once")]
-fn print(report: &Report, json: bool) {
+fn print(reports: &[(&str, Report)], json: bool) {
+    let mut sum = Report::default();
+    reports.iter().for_each(|(_, report)| sum.add(report));
     if json {
-        println!("{}", serde_json::to_string(report).unwrap_or_default());
+        let mut shown = serde_json::to_value(&sum).unwrap_or_default();
+        if reports.len() > 1 {
+            let each = reports.iter().map(|(vo, report)| ((*vo).to_owned(), serde_json::json!(report)));
+            shown["vos"] = each.collect::<serde_json::Map<_, _>>().into();
+        }
+        println!("{shown}");
         return;
     }
-    println!("looked at  {}", report.picked);
-    println!(
-        "submitted  {} in {} jobs ({} of them open from before)",
-        report.submitted, report.jobs, report.recovered
-    );
-    for (reason, count) in report.ended.iter().chain(&report.left) {
-        println!("left       {count}: {reason}");
-    }
-    for (what, count) in [("refused", report.refused), ("given back", report.released), ("open", report.open)]
-    {
-        if count > 0 {
-            println!("{what:<10} {count}");
+    for (vo, report) in reports {
+        if reports.len() > 1 {
+            println!("VO {vo}");
+        }
+        for line in lines(report) {
+            println!("{line}");
         }
     }
+}
+
+/// A report in words.
+fn lines(report: &Report) -> Vec<String> {
+    let Report { picked, submitted, jobs, recovered, .. } = report;
+    let mut lines = vec![
+        format!("looked at  {picked}"),
+        format!("submitted  {submitted} in {jobs} jobs ({recovered} of them open from before)"),
+    ];
+    lines.extend(
+        report
+            .ended
+            .iter()
+            .chain(&report.left)
+            .map(|(reason, count)| format!("left       {count}: {reason}")),
+    );
+    let others = [("refused", report.refused), ("given back", report.released), ("open", report.open)];
+    lines.extend(
+        others.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what:<10} {count}")),
+    );
+    lines
 }

@@ -1,5 +1,7 @@
 //! The configuration file. Units stand in the names; every default is here.
 
+mod vo;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,13 +9,14 @@ use std::time::Duration;
 use daemon::logs::LogSettings;
 use daemon::settings::{CacheSettings, IssuerSettings};
 use serde::Deserialize;
+use token_core::ClientSecret;
 use token_core::http::HttpSettings;
-use token_core::{ClientSecret, ScopeSet};
-use url::Url;
 
 use crate::choose::{Rules, Schemes};
 use crate::job::JobRules;
 use crate::rucio::DatabaseUrl;
+
+pub use vo::{InstanceSettings, VoSettings};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,8 +24,12 @@ use crate::rucio::DatabaseUrl;
 pub struct Settings {
     /// Rucio's database.
     pub rucio: RucioSettings,
-    /// The issuer of tokens for FTS.
-    pub issuer: IssuerSettings,
+    /// The issuer of tokens, for every VO that has none of its own.
+    #[serde(default)]
+    pub issuer: Option<IssuerSettings>,
+    /// VOs with settings of their own.
+    #[serde(default)]
+    pub vo: Vec<VoSettings>,
     /// FTS.
     #[serde(default)]
     pub fts: FtsSettings,
@@ -53,6 +60,9 @@ pub struct RucioSettings {
     /// The VO whose RSEs are served.
     #[serde(default = "default_vo")]
     pub vo: String,
+    /// Several VOs, instead of `vo`; `*` alone is every VO that has RSEs when the daemon starts.
+    #[serde(default)]
+    pub vos: Vec<String>,
 }
 
 fn default_vo() -> String {
@@ -95,18 +105,8 @@ pub struct FtsSettings {
     pub connect_timeout_s: u64,
     /// Longest wait for an answer.
     pub timeout_s: u64,
-    /// FTS instances whose audience is not made by the rule above.
+    /// FTS instances with settings of their own.
     pub instance: Vec<InstanceSettings>,
-}
-
-/// `[[fts.instance]]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InstanceSettings {
-    /// The URL, as in the RSE's `fts` attribute; a slash at the end makes no difference.
-    pub url: Url,
-    /// The audience of its tokens.
-    pub audience: String,
 }
 
 impl Default for FtsSettings {
@@ -124,30 +124,6 @@ impl Default for FtsSettings {
 }
 
 impl FtsSettings {
-    /// The audience of tokens for the FTS at `url`.
-    pub fn audience_of(&self, url: &Url) -> String {
-        let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
-        match self.instance.iter().find(|instance| base(&instance.url) == base(url)) {
-            Some(instance) => instance.audience.clone(),
-            None => self
-                .audience
-                .replace("{host}", url.host_str().unwrap_or_default())
-                .replace("{url}", &base(url)),
-        }
-    }
-
-    /// The scopes.
-    ///
-    /// # Errors
-    /// One line that names the key.
-    pub fn scopes(&self) -> Result<ScopeSet, String> {
-        match ScopeSet::parse(&self.scope) {
-            Ok(scopes) if !scopes.is_empty() => Ok(scopes),
-            Ok(_) => Err("`fts.scope` is empty".into()),
-            Err(error) => Err(format!("`fts.scope`: {error}")),
-        }
-    }
-
     /// TLS and time-outs.
     pub fn http(&self) -> HttpSettings {
         HttpSettings {
@@ -221,6 +197,14 @@ mod tests {
     const EXAMPLES: &[&str] = &[
         r#"url = "https://fts.example:8446""#,
         r#"audience = "fts""#,
+        r#"vo = "cms""#,
+        r#"scope = "fts""#,
+        r#"name = "cms""#,
+        r#"audience = "{url}""#,
+        r#"scope = "fts storage.read:/ storage.modify:/ storage.stage:/""#,
+        r#"url = "https://cms-auth.example/""#,
+        r#"client_id = "rucio-conveyor-cms""#,
+        r#"client_secret_file = "/etc/token-conveyor/rucio-conveyor-cms.secret""#,
         r#"database_file = "/etc/token-conveyor/rucio-database.url""#,
         r#"schema = "prod""#,
     ];
@@ -249,6 +233,7 @@ mod tests {
             database_file: file.map(Path::to_owned),
             schema: None,
             vo: default_vo(),
+            vos: Vec::new(),
         };
         let named = settings(None, Some(&file));
         assert_eq!(named.url().unwrap().expose(), "postgresql://u:canary@h/d");

@@ -51,6 +51,30 @@ pub struct Report {
     pub open: usize,
 }
 
+impl Report {
+    /// Adds what another pass has done.
+    pub fn add(&mut self, other: &Self) {
+        let Self { picked, submitted, jobs, recovered, ended, left, refused, released, open } = other;
+        let sums = [
+            (&mut self.picked, picked),
+            (&mut self.submitted, submitted),
+            (&mut self.jobs, jobs),
+            (&mut self.recovered, recovered),
+            (&mut self.refused, refused),
+            (&mut self.released, released),
+            (&mut self.open, open),
+        ];
+        for (sum, count) in sums {
+            *sum += count;
+        }
+        for (sums, counts) in [(&mut self.ended, ended), (&mut self.left, left)] {
+            for (reason, count) in counts {
+                *sums.entry(reason.clone()).or_default() += count;
+            }
+        }
+    }
+}
+
 /// A pass, walked to its end.
 #[derive(Clone, Debug)]
 pub struct Pass {

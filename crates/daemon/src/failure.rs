@@ -25,6 +25,15 @@ impl Failure {
         Self::Runtime(what.to_string())
     }
 
+    /// The same failure, with the place it is about in front.
+    #[must_use]
+    pub fn at(self, place: &str) -> Self {
+        match self {
+            Self::Configuration(line) => Self::Configuration(format!("{place}: {line}")),
+            Self::Runtime(line) => Self::Runtime(format!("{place}: {line}")),
+        }
+    }
+
     /// Prints the line to stderr and gives the exit code.
     #[expect(clippy::print_stderr, reason = "the last word of the process; logs may not be set up yet")]
     pub fn report(&self, program: &str) -> ExitCode {

@@ -76,6 +76,7 @@ const CLAIMED: &str = concat!(
     "SELECT ",
     request_columns!(),
     ", r.external_id, r.external_host, r.dest_url, r.last_processed_by, r.updated_at FROM requests r \
+     JOIN rses dest ON dest.id = r.dest_rse_id AND dest.vo = $1 \
      LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
      WHERE r.state = 'G' AND r.request_type = 'T' AND r.external_id IS NOT NULL AND r.external_host IS NOT NULL \
      AND r.dest_url IS NOT NULL ORDER BY r.external_id, r.created_at, r.id"
@@ -136,7 +137,7 @@ impl Rucio {
         Ok(replicas)
     }
 
-    /// The open claims that nobody works on any more: of this process from an earlier pass, of a dead process of this host, or
+    /// The VO's open claims that nobody works on any more: of this process from an earlier pass, of a dead process of this host, or
     /// old ones. Rucio's own submitter leaves `external_id` empty in `G`, so its rows are not among them.
     ///
     /// # Errors
@@ -145,7 +146,7 @@ impl Rucio {
         const WHAT: &str = "reading open claims";
         let mut claims = Vec::new();
         let ago = Stamp::from(UnixSeconds(now.0 - OLD_S));
-        for row in self.database.fetch(Statement::new(CLAIMED)).await.during(WHAT)? {
+        for row in self.database.fetch(Statement::new(CLAIMED).with(self.vo.as_str())).await.during(WHAT)? {
             let mark: Option<String> = row.get(20).during(WHAT)?;
             let claimed_at = row.time(21).during(WHAT)?;
             if !self.owner.may_resolve(mark.as_deref(), claimed_at < ago, alive) {

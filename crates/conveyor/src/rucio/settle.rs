@@ -125,7 +125,7 @@ fn payload(
     let request = &plan.request;
     let source = plan.sources.first().map(|source| &source.rse);
     let name = |rse: &crate::topology::RseId| topology.rse(rse).map(|rse| rse.name.clone());
-    json!({
+    let mut payload = json!({
         "request-id": request.id.0,
         "request-type": "TRANSFER",
         "scope": request.external_scope(),
@@ -146,6 +146,10 @@ fn payload(
         "external-host": fts,
         "queued_at": now.as_str(),
         "datatype": request.datatype,
-    })
-    .to_string()
+    });
+    // Only outside the default VO, as Rucio has it.
+    if let Some(vo) = request.vo() {
+        payload["vo"] = vo.into();
+    }
+    payload.to_string()
 }

@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use fts_client::{FtsClient, FtsError, FtsSettings as ClientSettings, Identity};
-use token_core::{ClientCredentials, OAuthClient, ScopeSet, TokenKeeper, TokenRequest};
+use token_core::{ClientCredentials, TokenKeeper};
 use tokio::sync::Mutex;
 use tracing::info;
 use url::Url;
 
-use crate::settings::FtsSettings;
+use crate::access::Access;
 
 /// One FTS and who we are to it.
 pub struct Party {
@@ -26,22 +25,15 @@ pub struct Party {
 
 /// Makes parties and keeps them.
 pub struct Parties {
-    settings: FtsSettings,
-    scope: ScopeSet,
-    oauth: Arc<OAuthClient>,
+    access: Access,
     keeper: Arc<TokenKeeper>,
     known: Mutex<HashMap<String, Arc<Party>>>,
 }
 
 impl Parties {
     /// No party yet.
-    pub fn new(
-        settings: FtsSettings,
-        scope: ScopeSet,
-        oauth: Arc<OAuthClient>,
-        keeper: Arc<TokenKeeper>,
-    ) -> Self {
-        Self { settings, scope, oauth, keeper, known: Mutex::default() }
+    pub fn new(access: Access, keeper: Arc<TokenKeeper>) -> Self {
+        Self { access, keeper, known: Mutex::default() }
     }
 
     /// The FTS that an RSE's `fts` attribute names.
@@ -67,10 +59,11 @@ impl Parties {
         if url.scheme() != "https" || !url.has_host() {
             return Err(unusable("the `fts` attribute is not an https URL".into()));
         }
-        let request = TokenRequest { audience: self.settings.audience_of(&url), scope: self.scope.clone() };
-        let life = Duration::from_secs(self.settings.min_token_life_s);
-        let bearer = ClientCredentials::new(Arc::clone(&self.oauth), Arc::clone(&self.keeper), request, life);
-        let settings = ClientSettings { http: self.settings.http(), ..ClientSettings::new(url) };
+        let Access { http, min_life, .. } = &self.access;
+        let grantor = self.access.grantor(&url);
+        let (oauth, request) = (Arc::clone(&grantor.oauth), grantor.request(&url));
+        let bearer = ClientCredentials::new(oauth, Arc::clone(&self.keeper), request, *min_life);
+        let settings = ClientSettings { http: http.clone(), ..ClientSettings::new(url) };
         let client =
             FtsClient::new(&settings, Arc::new(bearer)).map_err(|error| unusable(error.to_string()))?;
         let who = client.whoami().await?;

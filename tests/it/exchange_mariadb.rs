@@ -8,6 +8,8 @@
 #[path = "contract_worker/database.rs"]
 #[expect(dead_code, reason = "SQLite is for the other test that has this")]
 mod database;
+#[path = "exchange_mariadb/fresh.rs"]
+mod fresh;
 #[path = "interop/needed.rs"]
 mod needed;
 #[path = "exchange_mariadb/site.rs"]

@@ -61,6 +61,8 @@ pub struct GridSettings {
     pub postgres: Option<String>,
     /// How long the tokens of both clients live.
     pub token_life: Duration,
+    /// Or, for those that `token-exchange` gets, how long they live.
+    pub endpoint_token_life: Option<Duration>,
     /// Whether cargo shows how the daemons are built.
     pub show_build: bool,
 }
@@ -74,6 +76,7 @@ impl GridSettings {
             rucio,
             postgres: None,
             token_life: Duration::from_secs(3600),
+            endpoint_token_life: None,
             show_build: false,
         }
     }
@@ -98,7 +101,13 @@ impl Grid {
         let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock) as Arc<dyn Clock>);
         let pki = Pki::create(&folder)?;
         let secrets = [random_hex(), random_hex(), random_hex()];
-        let clients = clients(&secrets, settings.token_life)?;
+        let mut clients = clients(&secrets, settings.token_life)?;
+        if let Some(life) = settings.endpoint_token_life {
+            clients
+                .iter_mut()
+                .filter(|client| client.id == "fts-exchange")
+                .for_each(|client| client.token_life = life);
+        }
         let issuer = Issuer::start(&pki, clients, Arc::clone(&clock), stop.clone()).await?;
 
         let rucio = match &settings.postgres {

@@ -6,6 +6,8 @@ mod dialect;
 pub mod hand_over;
 pub mod lease;
 mod place;
+pub mod remembered;
+pub mod renew;
 mod schema;
 mod statement;
 pub mod waiting;
@@ -14,8 +16,8 @@ use std::time::Duration;
 
 use daemon::mysql::{self, Tls};
 use daemon::sqlite;
-use time::OffsetDateTime;
 use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
 use token_core::UnixSeconds;
 use token_core::retry::{RetryPolicy, Waits};
 use tracing::warn;
@@ -40,11 +42,11 @@ pub enum DatabaseError {
     /// It is of another version.
     #[error("`fts.database`: {0} is the schema version in `t_schema_vers`, and 10 is the one that we know")]
     Version(String),
-    /// Our own table is not there.
+    /// A table of ours is not there.
     #[error(
-        "FTS's database has no table `token_exchange_lease`: run `token-exchange --config FILE init-db` once"
+        "FTS's database has no table `{0}`: run `token-exchange --config FILE init-db` once, and after an update again"
     )]
-    NotInitialised,
+    NotInitialised(&'static str),
     /// FTS's own daemon is alive.
     #[error(
         "FTS's own `fts_token` runs on {host} (last beat {beat} UTC): stop it first, both would exchange the same tokens"
@@ -55,8 +57,8 @@ pub enum DatabaseError {
         /// Its last heartbeat.
         beat: String,
     },
-    /// The lease of a job ended while it was worked on, or someone else has it.
-    #[error("the lease of job {0} has ended; another worker may have it, so nothing was written")]
+    /// The lease of a job or token ended while it was worked on, or someone else has it.
+    #[error("the lease of {0} has ended; another worker may have it, so nothing was written")]
     LeaseLost(String),
     /// A statement failed; nothing of its transaction stays.
     #[error("FTS's database: {what}: {source}")]
@@ -120,22 +122,22 @@ impl FtsDatabase {
         Ok(Self { database, older_columns })
     }
 
-    /// Makes our one table, `token_exchange_lease`; the only thing we ever add to FTS's database.
+    /// Makes our two tables, `token_exchange_lease` and `token_exchange_token`; the only things we ever add to FTS's database.
     ///
     /// # Errors
     /// When a statement fails.
     pub async fn init(&self) -> Result<(), DatabaseError> {
-        schema::create(&self.database).await.during("making our table")
+        schema::create(&self.database).await.during("making our tables")
     }
 
-    /// Checks that our table is there and FTS's own `fts_token` is not running (no heartbeat for two minutes).
+    /// Checks that our tables are there and FTS's own `fts_token` is not running (no heartbeat for two minutes).
     ///
     /// # Errors
     /// When it is not there, or it is running.
     pub async fn ready(&self, now: UnixSeconds) -> Result<(), DatabaseError> {
         const WHAT: &str = "looking at heartbeats";
-        if !schema::initialised(&self.database).await.during("looking for our table")? {
-            return Err(DatabaseError::NotInitialised);
+        if let Some(table) = schema::missing(&self.database).await.during("looking for our tables")? {
+            return Err(DatabaseError::NotInitialised(table));
         }
         let beats = Statement::new(
             "SELECT hostname, CAST(beat AS CHAR) FROM t_hosts WHERE service_name = 'fts_token' AND beat > ? \
@@ -182,4 +184,11 @@ impl FtsDatabase {
 fn stamp(at: UnixSeconds) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
     OffsetDateTime::from_unix_timestamp(at.0).ok().and_then(|t| t.format(&format).ok()).unwrap_or_default()
+}
+
+/// A time as it stands in FTS's tables.
+fn seconds(text: &str) -> Option<UnixSeconds> {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    let whole = text.get(..19)?;
+    PrimitiveDateTime::parse(whole, &format).ok().map(|at| UnixSeconds(at.assume_utc().unix_timestamp()))
 }

@@ -10,8 +10,10 @@
 
 pub mod decide;
 pub mod endpoint;
+pub mod fresh;
 pub mod fts;
 pub mod plan;
+pub mod refresh;
 mod run;
 pub mod settings;
 pub mod worker;

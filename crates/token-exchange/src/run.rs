@@ -10,6 +10,8 @@ use token_core::retry::{RetryPolicy, Waits};
 use token_core::{Clock, OAuthClient, SystemClock, TokenKeeper};
 use tracing::{error, info};
 
+use crate::fresh::lane;
+use crate::fresh::renewer::Renewer;
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::settings::Settings;
 use crate::worker::{Report, Tokens, Worker};
@@ -34,7 +36,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make our one table, `token_exchange_lease`, in FTS's database. Harmless when it is there.
+    /// Make our tables, `token_exchange_lease` and `token_exchange_token`, in FTS's database. Harmless when they are there.
     InitDb,
 }
 
@@ -54,7 +56,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let fts = FtsDatabase::open(&place, &tls).await.map_err(database)?;
     if let Some(Command::InitDb) = arguments.command {
         fts.init().await.map_err(Failure::runtime)?;
-        info!(database = %place, "table token_exchange_lease is there");
+        info!(database = %place, "tables token_exchange_lease and token_exchange_token are there");
         return Ok(());
     }
     fts.ready(clock.now()).await.map_err(database)?;
@@ -68,10 +70,20 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         endpoints = endpoints.known.len(), cache = settings.cache.is_some(), "token-exchange starts");
 
     let min_life = Duration::from_secs(settings.worker.min_token_life_s);
+    let tokens = Arc::new(Tokens::new(clients, Arc::clone(&keeper), min_life));
+    let renewer = Renewer {
+        fts: fts.clone(),
+        tokens: Arc::clone(&tokens),
+        clock: Arc::clone(&clock),
+        lease: Duration::from_secs(settings.worker.lease_s.max(10)),
+        batch: settings.worker.batch.clamp(1, MOST),
+        in_flight: settings.worker.in_flight,
+        margin: settings.refresh.margin(),
+    };
     let worker = Worker {
         fts,
         endpoints,
-        tokens: Tokens::new(clients, Arc::clone(&keeper), min_life),
+        tokens,
         batch: settings.worker.batch.clamp(1, MOST),
         lease: Duration::from_secs(settings.worker.lease_s.max(10)),
         in_flight: settings.worker.in_flight,
@@ -81,11 +93,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let work = async {
         if arguments.run_once {
             let report = worker.rounds().await.map_err(Failure::runtime)?;
+            renewer.adopt().await.map_err(Failure::runtime)?;
+            renewer.rounds().await.map_err(Failure::runtime)?;
             account(&report, &keeper);
             print(&report, arguments.json);
             return Ok(());
         }
-        forever(&worker, &keeper, Duration::from_millis(settings.worker.interval_ms)).await;
+        let interval = Duration::from_millis(settings.worker.interval_ms);
+        tokio::join!(forever(&worker, &keeper, interval), lane::run(&renewer, &shutdown.soft));
         Ok(())
     };
     tokio::select! {

@@ -11,6 +11,7 @@ use token_core::{ClientSecret, StoragePath};
 
 use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity};
 use crate::fts::Place;
+use crate::refresh::settings::RefreshSettings;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Settings {
     /// How the work is done.
     #[serde(default)]
     pub worker: WorkerSettings,
+    /// How tokens that were handed over stay fresh.
+    #[serde(default)]
+    pub refresh: RefreshSettings,
     /// Where tokens outlive a restart; without it they live in memory.
     #[serde(default)]
     pub cache: Option<CacheSettings>,
@@ -184,8 +188,12 @@ mod tests {
     use super::*;
 
     /// Commented lines that show a possibility, not a default.
-    const EXAMPLES: &[&str] =
-        &[r#"audience = "https://a.storage.example""#, r#"database = "sqlite:////var/lib/fts/fts.sqlite""#];
+    const EXAMPLES: &[&str] = &[
+        r#"audience = "https://a.storage.example""#,
+        r#"database = "sqlite:////var/lib/fts/fts.sqlite""#,
+        r#"messaging_directory = "/var/lib/fts3""#,
+        "managed = true",
+    ];
 
     #[test]
     fn the_annotated_file_shows_every_default() {

@@ -47,7 +47,7 @@ pub struct Worker {
     /// The storage endpoints.
     pub endpoints: Endpoints,
     /// Where tokens come from.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// Jobs leased at a time.
     pub batch: u32,
     /// How long a lease lasts.

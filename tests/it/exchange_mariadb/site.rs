@@ -115,7 +115,7 @@ impl Site {
         self.folder.path().join("token-exchange.toml")
     }
 
-    fn worker(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn worker(&self, arguments: &[&str]) -> Command {
         let program: &Path = &self.binaries.token_exchange;
         let mut command = Command::new(program);
         command.arg("--config").arg(self.config()).args(arguments);

@@ -36,6 +36,18 @@ impl Dialect {
         }
     }
 
+    /// An index on a column of a table of ours: what stands in its `CREATE TABLE` after the columns, or the statement that makes
+    /// it afterwards.
+    pub(super) fn index(self, table: &str, column: &str) -> (String, Option<String>) {
+        match self {
+            Self::Sqlite => {
+                let make = format!("CREATE INDEX IF NOT EXISTS {table}_{column} ON {table} ({column})");
+                (String::new(), Some(make))
+            }
+            Self::Mysql { .. } => (format!(", INDEX ({column})"), None),
+        }
+    }
+
     /// Ends a `CREATE TABLE` of ours; a row lock needs InnoDB, whatever the server's default is.
     pub(super) fn engine(self) -> &'static str {
         match self {

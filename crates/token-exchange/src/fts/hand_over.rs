@@ -7,6 +7,7 @@ use token_core::{AccessToken, UnixSeconds};
 
 use super::database::Transaction;
 use super::lease::Lease;
+use super::remembered::{Origin, remember};
 use super::schema::OLDER;
 use super::statement::Statement;
 use super::{DatabaseError, During as _, FtsDatabase, stamp};
@@ -23,6 +24,8 @@ const JOB_REASON: &str = "One or more files failed. Please have a look at the de
 pub struct EndpointToken {
     /// The token.
     pub token: AccessToken,
+    /// When it was got; not now, if it was kept.
+    pub obtained_at: UnixSeconds,
     /// When it ends.
     pub expires_at: UnixSeconds,
     /// The issuer as `t_token_provider` writes it.
@@ -31,6 +34,8 @@ pub struct EndpointToken {
     pub scope: String,
     /// Its audience.
     pub audience: String,
+    /// Where it comes from, and so the next one.
+    pub origin: Origin,
 }
 
 /// The token of one side of a file.
@@ -187,7 +192,7 @@ impl Writing<'_> {
     }
 
     /// `unmanaged`: neither FTS nor `fts_url_copy` tries to exchange or refresh it. A token that is there already is put back
-    /// into use, as FTS itself does.
+    /// into use, as FTS itself does. What is written is remembered, for its renewal.
     async fn insert(&mut self, token: &EndpointToken) -> Result<(), DatabaseError> {
         let id = token.token.fingerprint().to_string();
         if !self.written.insert(id.clone()) {
@@ -213,7 +218,9 @@ impl Writing<'_> {
             statement = statement.with(stamp(self.now)).with(stamp(half));
         }
         let again = self.transaction.dialect().or_update("token_id", "retired = 0");
-        self.transaction.execute(statement.then(&again)).await.during("writing tokens").map(drop)
+        self.transaction.execute(statement.then(&again)).await.during("writing tokens")?;
+        let remembered = remember(self.transaction.dialect(), token);
+        self.transaction.execute(remembered).await.during("writing tokens").map(drop)
     }
 
     async fn fail(&mut self, file: i64, reason: &str) -> Result<usize, DatabaseError> {
@@ -274,6 +281,6 @@ fn still_ours(rows: usize, lease: &Lease) -> Result<(), DatabaseError> {
 }
 
 /// As much as fits. The character set of FTS's columns is the site's choice, and each takes ASCII.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(REASON).map(|c| if c.is_ascii() { c } else { '?' }).collect()
 }

@@ -1,4 +1,4 @@
-//! The tables and columns we use, and the one table that is ours.
+//! The tables and columns we use, and the two tables that are ours.
 
 use daemon::sqlite::Used;
 
@@ -20,6 +20,9 @@ pub(super) const USED: [Used; 5] = [
             "audience",
             "retired",
             "unmanaged",
+            "marked_for_refresh",
+            "refresh_message",
+            "refresh_timestamp",
         ],
     ),
     ("t_job", &["job_id", "job_state", "job_type", "cancel_job", "reason", "job_finished"]),
@@ -45,8 +48,9 @@ pub(super) const MAJOR: i64 = 10;
 /// Columns of `t_token` that schema 9.1.0 had and 10.0.0 dropped. REST 3.13.4 still writes them (observed), so sites keep
 /// them, and then a token of ours has them too.
 pub(super) const OLDER: [&str; 2] = ["access_token_not_before", "access_token_refresh_after"];
-/// Our table.
+/// Our tables: who works on which job, and what was handed over.
 const LEASES: &str = "token_exchange_lease";
+const TOKENS: &str = "token_exchange_token";
 
 /// The newest major version that the database says of itself.
 pub(super) async fn version(database: &Database) -> Result<Option<i64>, sqlx::Error> {
@@ -60,35 +64,64 @@ pub(super) async fn has_older_columns(database: &Database) -> Result<bool, sqlx:
     Ok(OLDER.iter().all(|column| columns.contains(*column)))
 }
 
-pub(super) async fn initialised(database: &Database) -> Result<bool, sqlx::Error> {
-    Ok(!database.columns(LEASES).await?.is_empty())
+/// The first of our tables that is not there.
+pub(super) async fn missing(database: &Database) -> Result<Option<&'static str>, sqlx::Error> {
+    for table in [LEASES, TOKENS] {
+        if database.columns(table).await?.is_empty() {
+            return Ok(Some(table));
+        }
+    }
+    Ok(None)
 }
 
 /// Times are seconds since the epoch, so that no session's time zone can move them.
 pub(super) async fn create(database: &Database) -> Result<(), sqlx::Error> {
-    let table = format!(
+    let engine = database.dialect().engine();
+    let jobs = format!(
         "CREATE TABLE IF NOT EXISTS {LEASES} (\
          job_id CHAR(36){} NOT NULL PRIMARY KEY, \
          owner CHAR(32) NOT NULL, \
          lease_end BIGINT NOT NULL, \
          attempts INTEGER NOT NULL, \
          retry_at BIGINT NOT NULL, \
-         message VARCHAR(2048)){}",
-        collation(database).await?,
-        database.dialect().engine(),
+         message VARCHAR(2048)){engine}",
+        collation(database, "t_file", "job_id").await?,
     );
-    database.execute(Statement::new(&table)).await.map(drop)
+    database.execute(Statement::new(&jobs)).await?;
+    let alike = collation(database, "t_token", "token_id").await?;
+    let (inside, beside) = database.dialect().index(TOKENS, "renew_at");
+    let tokens = format!(
+        "CREATE TABLE IF NOT EXISTS {TOKENS} (\
+         token_id CHAR(16){alike} NOT NULL PRIMARY KEY, \
+         how VARCHAR(32) NOT NULL, \
+         subject_id CHAR(16){alike} NOT NULL, \
+         subject_sub VARCHAR(255) NOT NULL, \
+         subject_audience VARCHAR(1024) NOT NULL, \
+         obtained_at BIGINT NOT NULL, \
+         expires_at BIGINT NOT NULL, \
+         renew_at BIGINT NOT NULL, \
+         owner CHAR(32) NOT NULL, \
+         lease_end BIGINT NOT NULL, \
+         turn BIGINT NOT NULL, \
+         attempts INTEGER NOT NULL, \
+         message VARCHAR(2048){inside}){engine}"
+    );
+    database.execute(Statement::new(&tokens)).await?;
+    match beside {
+        Some(index) => database.execute(Statement::new(&index)).await.map(drop),
+        None => Ok(()),
+    }
 }
 
-/// That of `t_file.job_id`, whatever the database's default has become since FTS's tables were made: columns of two collations
+/// That of a column of FTS's, whatever the database's default has become since FTS's tables were made: columns of two collations
 /// can't be compared.
-async fn collation(database: &Database) -> Result<String, sqlx::Error> {
+async fn collation(database: &Database, table: &str, column: &str) -> Result<String, sqlx::Error> {
     let Database::Mysql(_) = database else { return Ok(String::new()) };
     let statement = Statement::new(
         "SELECT CAST(collation_name AS CHAR) FROM information_schema.columns \
-         WHERE table_schema = DATABASE() AND table_name = 't_file' AND column_name = 'job_id'",
+         WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?",
     );
-    let rows = database.fetch(statement).await?;
+    let rows = database.fetch(statement.with(table).with(column)).await?;
     let name: Option<String> = rows.first().map(|row: &Row| row.get(0)).transpose()?.flatten();
     let plain = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     Ok(name.filter(plain).map(|name| format!(" COLLATE {name}")).unwrap_or_default())

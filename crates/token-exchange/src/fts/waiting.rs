@@ -44,6 +44,10 @@ pub struct WaitingFile {
 /// A token that a job was submitted with: the subject of an exchange.
 #[derive(Clone, Debug)]
 pub struct Subject {
+    /// `t_token.token_id`.
+    pub id: String,
+    /// `t_token.audience`.
+    pub audience: String,
     /// The token and what it says of itself; none when the column holds something that is no WLCG token.
     pub token: Option<(AccessToken, Claims)>,
     /// The issuer as `t_token_provider` writes it, with a slash at the end.
@@ -105,12 +109,14 @@ impl FtsDatabase {
         }
         let statement = Statement::new(
             "SELECT token_id, access_token, issuer, coalesce(unmanaged, 0), \
-             CASE WHEN coalesce(refresh_token, '') = '' THEN 0 ELSE 1 END FROM t_token WHERE token_id IN ",
+             CASE WHEN coalesce(refresh_token, '') = '' THEN 0 ELSE 1 END, audience FROM t_token WHERE token_id IN ",
         );
         let statement = statement.list(ids.iter().copied());
         let rows = self.tried(async || self.database.fetch(statement.clone()).await.during(WHAT)).await?;
         let subject = |row: &Row| {
             let subject = Subject {
+                id: row.get(0)?,
+                audience: row.get(5)?,
                 token: AccessToken::new(row.get::<String>(1)?)
                     .ok()
                     .and_then(|token| Claims::peek(&token).ok().map(|claims| (token, claims))),

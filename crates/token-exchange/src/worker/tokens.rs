@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use token_core::{CacheKey, Freshness, OAuthClient, TokenError, TokenKeeper, TokenRequest, TokenWish};
+use token_core::{
+    CacheKey, Freshness, OAuthClient, RefreshToken, Refreshed, TokenError, TokenKeeper, TokenRequest,
+    TokenWish,
+};
 
 use crate::decide::Token;
 use crate::fts::hand_over::EndpointToken;
+use crate::fts::remembered::{How, Origin, Submitter};
 use crate::fts::waiting::Subject;
 
 /// Gets tokens.
@@ -22,11 +26,40 @@ impl Tokens {
         Self { clients, keeper, min_life }
     }
 
-    /// The token of `request` that `subject` is exchanged for. One is made for all subjects of the same identity: each
-    /// subject must cover what is asked, and then what it is exchanged for is the same.
+    /// The token of `request` that `subject` is exchanged for, which lives long enough to be handed over.
     pub async fn get(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
-        let Some(client) = self.clients.iter().find(|c| c.issuer().same_but_for_slash(&subject.issuer))
-        else {
+        self.living(subject, request, self.min_life).await
+    }
+
+    /// As [`Self::get`], and in the first half of its life: better than any that is due to be renewed.
+    pub async fn next(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
+        self.living(subject, request, Duration::MAX).await
+    }
+
+    /// What a refresh token gives at the issuer that `t_token_provider` writes so; none when no client of ours is known there.
+    pub async fn refresh(
+        &self,
+        issuer: &str,
+        refresh: &RefreshToken,
+        request: &TokenRequest,
+    ) -> Option<Result<Refreshed, TokenError>> {
+        let client = self.client(issuer)?;
+        Some(client.refresh(refresh, request).await)
+    }
+
+    fn client(&self, issuer: &str) -> Option<&Arc<OAuthClient>> {
+        self.clients.iter().find(|client| client.issuer().same_but_for_slash(issuer))
+    }
+
+    /// One is made for all subjects of the same identity: each
+    /// subject must cover what is asked, and then what it is exchanged for is the same.
+    async fn living(
+        &self,
+        subject: &Subject,
+        request: &TokenRequest,
+        min_life: Duration,
+    ) -> Token<EndpointToken> {
+        let Some(client) = self.client(&subject.issuer) else {
             return Token::Wait(format!("no [[issuer]] is configured for {}", subject.issuer));
         };
         let Some((token, claims)) = &subject.token else {
@@ -48,7 +81,7 @@ impl Tokens {
             audience: request.audience.clone(),
             scope: request.scope.clone(),
         };
-        let wish = TokenWish { key, min_life: self.min_life, freshness: Freshness::Kept };
+        let wish = TokenWish { key, min_life, freshness: Freshness::Kept };
         let (client, token, asked) = (Arc::clone(client), token.clone(), request.clone());
         let fetch = move || {
             let (client, token, asked) = (Arc::clone(&client), token.clone(), asked.clone());
@@ -57,10 +90,19 @@ impl Tokens {
         match self.keeper.get(wish, fetch).await {
             Ok(kept) => Token::Got(EndpointToken {
                 token: kept.token,
+                obtained_at: kept.obtained_at,
                 expires_at: kept.expires_at,
                 issuer: subject.issuer.clone(),
                 scope: request.scope.to_string(),
                 audience: request.audience.clone(),
+                origin: Origin {
+                    how: How::Exchange,
+                    submitter: Some(Submitter::new(
+                        subject.id.clone(),
+                        claims.sub.as_deref(),
+                        subject.audience.clone(),
+                    )),
+                },
             }),
             Err(error) if error.is_definite() => refused(&error),
             Err(error) => Token::Wait(error.to_string()),

@@ -1,0 +1,103 @@
+//! Our table of what was handed over, `token_exchange_token`: how each token was got and when it is to be renewed. It holds no
+//! token: access and refresh tokens stand in FTS's own `t_token` and nowhere else.
+
+use token_core::UnixSeconds;
+
+use super::dialect::Dialect;
+use super::hand_over::EndpointToken;
+use super::statement::Statement;
+use crate::fresh;
+
+/// How a token was got, and so how the next one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// By token exchange, of a token that a submitter gave.
+    Exchange,
+    /// By our own client credentials.
+    ClientCredentials,
+    /// By a refresh token, in `t_token.refresh_token`.
+    Refresh,
+}
+
+impl How {
+    /// As the table has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::ClientCredentials => "client-credentials",
+            Self::Refresh => "refresh",
+        }
+    }
+
+    /// From the table.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        [Self::Exchange, Self::ClientCredentials, Self::Refresh].into_iter().find(|how| how.name() == name)
+    }
+}
+
+/// Where a token comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    /// How it was got.
+    pub how: How,
+    /// Whose token it was exchanged for.
+    pub submitter: Option<Submitter>,
+}
+
+/// Who gave the token that ours was exchanged for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Submitter {
+    /// The `t_token.token_id` of that token.
+    pub token_id: String,
+    /// Its `sub`; without it nobody knows which other tokens are the same submitter's.
+    pub subject: Option<String>,
+    /// Its `t_token.audience`.
+    pub audience: String,
+}
+
+impl Submitter {
+    /// One whose `sub` fits the profile: at most 255 ASCII characters.
+    pub fn new(token_id: String, subject: Option<&str>, audience: String) -> Self {
+        let subject = subject.filter(|sub| sub.is_ascii() && sub.len() <= 255).map(str::to_owned);
+        Self { token_id, subject, audience }
+    }
+}
+
+/// Writes down where `token` comes from, and when it is to be renewed. A row that is there already keeps its times: the token
+/// that FTS holds under this id may have been renewed since. Its lease is taken away from whoever is about to forget it.
+pub(super) fn remember(dialect: Dialect, token: &EndpointToken) -> Statement {
+    let id = token.token.fingerprint().to_string();
+    let due = fresh::renew_at(&id, token.obtained_at, token.expires_at);
+    let statement = row(&id, &token.origin, token.obtained_at, token.expires_at, due);
+    let changes = "owner = '', lease_end = 0, how = ?, subject_id = ?, subject_sub = ?, subject_audience = ?";
+    origin(statement.then(&dialect.or_update("token_id", changes)), &token.origin)
+}
+
+/// A row for a token that is there already and that nobody has written down: one that `fts_token` exchanged.
+pub(super) fn adopt(dialect: Dialect, id: &str, expires_at: UnixSeconds, due: UnixSeconds) -> Statement {
+    let by_refresh = Origin { how: How::Refresh, submitter: None };
+    row(id, &by_refresh, UnixSeconds(0), expires_at, due).then(&dialect.or_update("token_id", "turn = turn"))
+}
+
+fn row(
+    id: &str,
+    from: &Origin,
+    obtained_at: UnixSeconds,
+    expires_at: UnixSeconds,
+    due: UnixSeconds,
+) -> Statement {
+    let statement = Statement::new(
+        "INSERT INTO token_exchange_token (token_id, obtained_at, expires_at, renew_at, owner, lease_end, turn, \
+         attempts, how, subject_id, subject_sub, subject_audience) VALUES (?, ?, ?, ?, '', 0, 0, 0, ?, ?, ?, ?)",
+    );
+    origin(statement.with(id).with(obtained_at.0).with(expires_at.0).with(due.0), from)
+}
+
+fn origin(statement: Statement, origin: &Origin) -> Statement {
+    let submitter = origin.submitter.as_ref();
+    statement
+        .with(origin.how.name())
+        .with(submitter.map(|from| from.token_id.as_str()).unwrap_or_default())
+        .with(submitter.and_then(|from| from.subject.as_deref()).unwrap_or_default())
+        .with(submitter.map(|from| from.audience.as_str()).unwrap_or_default())
+}

@@ -1,0 +1,87 @@
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use testbed::grid::terminate;
+use testbed::issuer::Fault;
+
+use super::rig::Rig;
+
+/// From DISK-A to DISK-B: two endpoint tokens.
+const SIMPLE: &str = "mc26.simple";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_waiting_files_are_renewed_in_place_by_one_worker_each() {
+    const LIFE: Duration = Duration::from_secs(6);
+    let rig = Rig::start(|settings| settings.endpoint_token_life = Some(LIFE)).await;
+    rig.submit(SIMPLE, 5).await;
+    let workers = [rig.worker("first"), rig.worker("second")];
+    rig.until("t_file WHERE file_state = 'SUBMITTED'", 5, 20).await;
+    // Three lives, in which no file ever waits with a token that has ended.
+    let (begun, mut seen) = (Instant::now(), BTreeSet::new());
+    let ids: BTreeSet<String> = rig.handed_over().await.into_iter().map(|(id, ..)| id).collect();
+    assert_eq!(ids.len(), 2);
+    while begun.elapsed() < 3 * LIFE {
+        for (id, token, left) in rig.handed_over().await {
+            assert!(ids.contains(&id) && left > 0, "{id} ends in {left} s");
+            seen.insert(token);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(seen.len() >= 2 * 4, "each was renewed at least three times: {}", seen.len());
+    // Each life makes at most two tokens of one: nobody else renews what one has renewed.
+    let calls = rig.grid.issuer.token_calls().exchange;
+    assert!(calls <= 2 * 8, "{calls} calls for {} tokens", seen.len());
+    assert_eq!(rig.count("token_exchange_token WHERE attempts = 0 AND message IS NULL").await, 2);
+
+    // A file that has ended needs none.
+    rig.change("UPDATE t_file SET file_state = 'FINISHED'").await;
+    rig.until("token_exchange_token", 0, 20).await;
+    let calls = rig.grid.issuer.token_calls();
+    tokio::time::sleep(LIFE).await;
+    assert_eq!(rig.grid.issuer.token_calls(), calls);
+    for worker in workers {
+        terminate(worker).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_token_of_the_submitter_serves_when_the_first_has_ended() {
+    // Both the bearer and what it is exchanged for.
+    let rig = Rig::start(|settings| settings.token_life = Duration::from_secs(8)).await;
+    rig.submit(SIMPLE, 2).await;
+    let worker = rig.worker("worker");
+    rig.until("t_file WHERE file_state = 'SUBMITTED'", 2, 20).await;
+    let first: Vec<String> = rig.handed_over().await.into_iter().map(|(id, ..)| id).collect();
+    // In time it is renewed from the first bearer; then that has ended, which is said.
+    let why = "token_exchange_token WHERE message LIKE '%its submitter has given FTS no later one%'";
+    rig.until(why, 2, 30).await;
+    rig.submit("data26.production", 3).await;
+    rig.until("token_exchange_token WHERE message IS NOT NULL", 0, 30).await;
+    let now = rig.handed_over().await;
+    for id in first {
+        let (_, _, left) = now.iter().find(|(now, ..)| *now == id).unwrap();
+        assert!(*left > 0, "{id} ends in {left} s");
+    }
+    assert!(rig.log("worker").contains("a token that files wait for has ended and is not renewed"));
+    terminate(worker).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_in_trouble_is_tried_again_and_the_token_in_use_stays() {
+    let rig = Rig::start(|settings| settings.endpoint_token_life = Some(Duration::from_secs(8))).await;
+    rig.configure("[[issuer]]", "retry_total_s = 0");
+    rig.submit(SIMPLE, 2).await;
+    let worker = rig.worker("worker");
+    rig.until("t_file WHERE file_state = 'SUBMITTED'", 2, 20).await;
+    let before = rig.handed_over().await;
+    rig.grid.issuer.set_fault(Fault::Status(503));
+    rig.until("token_exchange_token WHERE attempts > 0 AND message LIKE '%503%'", 2, 30).await;
+    rig.until("t_token WHERE refresh_message LIKE '%503%' AND refresh_timestamp IS NOT NULL", 2, 5).await;
+    let same = |(one, other): (&(String, String, i64), &(String, String, i64))| one.1 == other.1;
+    assert!(rig.handed_over().await.iter().zip(&before).all(same), "nothing was written over it");
+    rig.grid.issuer.set_fault(Fault::None);
+    rig.until("token_exchange_token WHERE attempts = 0 AND message IS NULL", 2, 60).await;
+    rig.until("t_token WHERE refresh_message IS NOT NULL", 0, 5).await;
+    assert_eq!(rig.count("t_file WHERE file_state = 'SUBMITTED'").await, 2);
+    terminate(worker).await.unwrap();
+}

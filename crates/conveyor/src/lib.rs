@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod choose;
+pub mod expression;
 pub mod job;
 mod name;
 pub mod owner;

@@ -85,6 +85,7 @@ mod tests {
             availability_read: true,
             attributes,
             protocols: vec![],
+            columns: HashMap::new(),
         }
     }
 

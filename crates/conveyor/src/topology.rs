@@ -25,6 +25,8 @@ pub struct Rse {
     pub attributes: HashMap<String, String>,
     /// Protocols.
     pub protocols: Vec<Protocol>,
+    /// Other columns that an RSE expression may ask for, by name; truths as in `attributes`.
+    pub columns: HashMap<String, String>,
 }
 
 /// One protocol of an RSE.
@@ -109,6 +111,11 @@ impl Topology {
     /// Whether files may go by way of other RSEs.
     pub fn has_multihop(&self) -> bool {
         self.multihop
+    }
+
+    /// All RSEs, in no order.
+    pub fn rses(&self) -> impl Iterator<Item = &Rse> {
+        self.rses.values()
     }
 
     /// How many RSEs there are.

@@ -28,6 +28,7 @@ fn rse(name: &str) -> Rse {
         availability_read: true,
         attributes: attributes.map(|(k, v)| (k.into(), v.into())).into(),
         protocols: vec![protocol("davs")],
+        columns: HashMap::new(),
     }
 }
 

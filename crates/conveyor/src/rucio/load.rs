@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::database::Row;
 use super::statement::Statement;
 use super::{DatabaseError, During as _, Rucio};
 use crate::topology::{Protocol, Rse, RseId, Topology};
@@ -25,8 +26,9 @@ impl Rucio {
         }
         let mut protocols = self.protocols().await?;
         let rows = Statement::new(
-            "SELECT id, rse, rse_type = 'TAPE', deterministic, staging_area, availability_read FROM rses \
-             WHERE NOT deleted AND vo = $1",
+            "SELECT id, rse, rse_type = 'TAPE', deterministic, staging_area, availability_read, volatile, \
+             availability_write, availability_delete, vo, city, region_code, country_name, continent, time_zone, \"ISP\", \
+             \"ASN\", qos_class FROM rses WHERE NOT deleted AND vo = $1",
         );
         let mut rses = Vec::new();
         for row in self.database.fetch(rows.with(self.vo.as_str())).await.during(WHAT)? {
@@ -39,6 +41,7 @@ impl Rucio {
                 availability_read: row.get(5).during(WHAT)?,
                 attributes: attributes.remove(&id).unwrap_or_default(),
                 protocols: protocols.remove(&id).unwrap_or_default(),
+                columns: columns(&row).during(WHAT)?,
                 id,
             });
         }
@@ -80,4 +83,20 @@ impl Rucio {
             .collect::<Result<_, sqlx::Error>>()
             .during(WHAT)
     }
+}
+
+/// What only RSE expressions ask for.
+fn columns(row: &Row) -> Result<HashMap<String, String>, sqlx::Error> {
+    let mut columns = HashMap::new();
+    for (at, name) in (6..).zip(["volatile", "availability_write", "availability_delete"]) {
+        columns.insert(name.to_owned(), row.get::<bool>(at)?.to_string());
+    }
+    let texts =
+        ["vo", "city", "region_code", "country_name", "continent", "time_zone", "ISP", "ASN", "qos_class"];
+    for (at, name) in (9..).zip(texts) {
+        if let Some(text) = row.get::<Option<String>>(at)? {
+            columns.insert(name.to_owned(), text);
+        }
+    }
+    Ok(columns)
 }

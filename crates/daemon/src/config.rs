@@ -61,8 +61,17 @@ fn explain(error: &ConfigError) -> String {
             Some(key) => format!("in `{key}`: {}", explain(error)),
             None => explain(error),
         },
-        // serde's own words: they name keys, not values, for the errors that can arise here.
-        ConfigError::Message(text) => text.lines().next().unwrap_or_default().to_owned(),
+        // serde's own words: they name keys, and for a wrong value what stands there.
+        ConfigError::Message(text) => {
+            let line = text.lines().next().unwrap_or_default();
+            if line.contains(" does not have variant constructor ") {
+                return "a value is none of the words that it can be".to_owned();
+            }
+            match (line.starts_with("invalid "), line.rsplit_once(", expected ")) {
+                (true, Some((_, expected))) => format!("a value is wrong: expected {expected}"),
+                _ => line.to_owned(),
+            }
+        }
         other => other.to_string().lines().next().unwrap_or_default().to_owned(),
     }
 }

@@ -122,6 +122,11 @@ impl StoragePath {
         Self { elements: self.elements[..keep].to_vec(), directory: false }
     }
 
+    /// How many elements it has: none for the root.
+    pub fn depth(&self) -> usize {
+        self.elements.len()
+    }
+
     /// What is left of this path below `base`, if it is below: the path that a scope names when the storage gives
     /// `base` to the issuer (profile section 2.2.3).
     pub fn below(&self, base: &Self) -> Option<Self> {

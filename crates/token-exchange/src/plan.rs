@@ -1,11 +1,18 @@
-//! Which tokens a file needs: a pure function of its URLs, the tokens it was submitted with, and the endpoint table.
+//! Which tokens a file needs: a pure function of its URLs, the tokens it was submitted with, the endpoint table, and how tokens
+//! of each issuer are got.
 
 use token_core::{ANY_AUDIENCE, Claims, Operation, Scope, ScopeError, ScopeSet, StoragePath, TokenRequest};
 
-use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity};
+use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity, Write};
+
+mod file;
+
+pub use file::{Identity, IssuerRule, Mode, Planning, Sided};
 
 /// The scope by which a submitter says that FTS is to keep a token alive.
 const OFFLINE: &str = "offline_access";
+/// `t_token.scope` and `t_token.audience` hold this many characters.
+const COLUMN: usize = 1024;
 
 /// Source or destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +49,20 @@ pub enum Unplanned {
     /// The file is outside of the area that tokens are made for.
     #[error("its path is not below the endpoint's `area`")]
     Area,
+    /// The scopes or the audience would be longer than FTS's columns.
+    #[error(
+        "its token's scope or audience would be longer than the {COLUMN} characters that FTS has room for"
+    )]
+    TooLong,
     /// The token it was submitted with holds a scope that the profile forbids.
     #[error("the token it was submitted with: {0}")]
     Scope(#[from] ScopeError),
+    /// Tokens of its issuer are used as they are, and this one is not for the storage.
+    #[error(
+        "the token it was submitted with is not for this storage, and tokens of its issuer are used as they are \
+         (`mode = \"unmanaged\"`): submit with a token whose audience is the storage's"
+    )]
+    NotForStorage,
     /// The token it was submitted with holds nothing that a storage could be asked for.
     #[error("the token it was submitted with has no scope")]
     NoScope,
@@ -69,16 +87,18 @@ pub struct Submitted<'a> {
 pub enum Wanted {
     /// The transfer uses it as it is.
     Given,
-    /// It is exchanged for this.
-    Exchanged(TokenRequest),
+    /// This is got in its place.
+    Made(TokenRequest),
 }
 
-/// The token that one side of a transfer is to use.
+/// The token that one side of a transfer is to use, of an issuer whose tokens are got by `mode`.
 ///
 /// A token was meant for the storage if the file has different ones for its two sides, if its audience is the storage's or any,
 /// or if FTS is to keep it alive (`offline_access`) and it is not for FTS itself. Such a token is used as it is, if it is
 /// unmanaged or was exchanged before, and else exchanged for one of the same audience and scopes, which begins to live now. Any
 /// other token is FTS's own, the bearer of the submission, and is exchanged for what [`need`] says.
+///
+/// With client credentials nothing is asked for but what [`need`] says: what the submitter's token holds is no measure then.
 ///
 /// No refresh token is asked for: while nobody answers `fts_url_copy`'s refresh requests, it would only be one more secret.
 ///
@@ -86,11 +106,11 @@ pub enum Wanted {
 /// When no token can be named; that stays so.
 pub fn wanted(
     token: &Submitted<'_>,
-    url: &str,
-    side: Side,
+    leg: &Leg<'_>,
+    mode: Mode,
     endpoints: &Endpoints,
 ) -> Result<Wanted, Unplanned> {
-    let need = need(url, side, endpoints);
+    let need = need(leg, &token.claims.iss, endpoints);
     let audience = need.as_ref().map(|need| need.audience.as_str()).unwrap_or_default();
     let holds = |name: &str| {
         let other = Scope::Other(name.to_owned());
@@ -102,110 +122,154 @@ pub fn wanted(
     let for_storage = !token.on_both_sides
         || token.claims.aud.iter().any(|aud| aud == ANY_AUDIENCE || aud == audience)
         || (holds(OFFLINE) && !for_fts);
-    if !for_storage {
-        return need.map(Wanted::Exchanged);
-    }
-    if token.unmanaged || token.refreshable {
+    if for_storage && (token.unmanaged || token.refreshable || mode == Mode::Unmanaged) {
         return Ok(Wanted::Given);
+    }
+    if mode == Mode::Unmanaged {
+        return Err(Unplanned::NotForStorage);
+    }
+    if !for_storage || mode == Mode::ClientCredentials {
+        return need.map(Wanted::Made);
     }
     let offline = Scope::Other(OFFLINE.to_owned());
     let scope: ScopeSet = token.claims.scopes()?.iter().filter(|scope| **scope != offline).cloned().collect();
     if scope.is_empty() {
         return Err(Unplanned::NoScope);
     }
-    Ok(Wanted::Exchanged(TokenRequest { audience: token.claims.aud.join(" "), scope }))
+    fits(TokenRequest { audience: token.claims.aud.join(" "), scope }).map(Wanted::Made)
 }
 
-/// The token that one side of a transfer needs.
+/// What of a transfer decides which token it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Leg<'a> {
+    /// The side's URL.
+    pub url: &'a str,
+    /// Which side.
+    pub side: Side,
+    /// Whether the file is brought from tape first: FTS had planned `STAGING`.
+    pub staging: bool,
+    /// Whether the job may replace a file that is there.
+    pub overwrites: bool,
+}
+
+/// The token that one side of a transfer needs, from `issuer`.
 ///
-/// A source needs `storage.read` on the file. A destination needs to look at the file's directory, to make it, to write the
-/// file, and to remove what a failed try left: `storage.modify` and `storage.read` on the directory is the least that does
-/// all of this (observed on FTS 3.14.4 with XRootD 5.5.3).
+/// A source needs `storage.read` on the file, and `storage.stage` if it is to be brought from tape. A destination needs to look
+/// at the file's directory, to make it, to write the file, and to remove what a failed try left: `storage.modify` and
+/// `storage.read` on the directory is the least that does all of this with one token a directory (observed on FTS 3.14.4 with
+/// XRootD 5.5.3); [`Write`] has the others.
 ///
 /// # Errors
 /// When no token can be named; that stays so.
-pub fn need(url: &str, side: Side, endpoints: &Endpoints) -> Result<TokenRequest, Unplanned> {
-    let (authority, path) = Authority::split(url).ok_or(Unplanned::Url)?;
-    let endpoint = endpoints.at(&authority);
+pub fn need(leg: &Leg<'_>, issuer: &str, endpoints: &Endpoints) -> Result<TokenRequest, Unplanned> {
+    let (authority, path) = Authority::split(leg.url).ok_or(Unplanned::Url)?;
+    let endpoint = endpoints.at(&authority, issuer);
     let file = StoragePath::from_url_path(path).map_err(|_| Unplanned::Path)?;
     let file = file.below(&endpoint.base_path).ok_or(Unplanned::Base)?;
-    let path = reach(&endpoint, &file, side)?;
-    let operations: &[Operation] = match side {
-        Side::Source => &[Operation::Read],
-        Side::Destination => &[Operation::Modify, Operation::Read],
-    };
-    let scope: ScopeSet =
-        operations.iter().map(|operation| Scope::Storage(*operation, path.clone())).collect();
-    Ok(TokenRequest { audience: endpoint.audience, scope })
+    let reach = endpoint.granularity.reach(&endpoint.area, &file).ok_or(Unplanned::Area)?;
+    let scope: ScopeSet = rights(leg, &endpoint, reach)
+        .into_iter()
+        .map(|(operation, path)| Scope::Storage(operation, path))
+        .collect();
+    fits(TokenRequest { audience: endpoint.audience, scope })
 }
 
-fn reach(endpoint: &Endpoint, file: &StoragePath, side: Side) -> Result<StoragePath, Unplanned> {
-    match (endpoint.granularity, side) {
-        (Granularity::Endpoint, _) if endpoint.area.covers(file) => Ok(endpoint.area.clone()),
-        (Granularity::Endpoint, _) => Err(Unplanned::Area),
-        (Granularity::File, Side::Source) => Ok(file.clone()),
-        (Granularity::Directory, _) | (Granularity::File, Side::Destination) => Ok(file.parent()),
+fn rights(leg: &Leg<'_>, endpoint: &Endpoint, reach: StoragePath) -> Vec<(Operation, StoragePath)> {
+    use Operation::{Create, Modify, Read, Stage};
+    let single = endpoint.granularity == Granularity::File;
+    match (leg.side, endpoint.write) {
+        (Side::Source, _) if leg.staging => vec![(Read, reach.clone()), (Stage, reach)],
+        (Side::Source, _) => vec![(Read, reach)],
+        (Side::Destination, Write::Least) if single => {
+            let directory = reach.parent();
+            vec![(Read, directory.clone()), (Create, directory), (Modify, reach)]
+        }
+        (Side::Destination, write) => {
+            let write = if write == Write::Create && !leg.overwrites { Create } else { Modify };
+            let directory = if single { reach.parent() } else { reach };
+            vec![(Read, directory.clone()), (write, directory)]
+        }
     }
+}
+
+/// What FTS has room for.
+fn fits(request: TokenRequest) -> Result<TokenRequest, Unplanned> {
+    let scope = request.scope.to_string();
+    let long = [&request.audience, &scope].into_iter().any(|text| text.chars().count() > COLUMN);
+    if long { Err(Unplanned::TooLong) } else { Ok(request) }
 }
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use token_core::{AccessToken, StoragePath};
-
+    use super::file::tests::{claims, endpoints, others};
     use super::*;
+    use crate::endpoint::Entry;
 
-    fn scope(url: &str, side: Side, granularity: Granularity) -> Result<String, Unplanned> {
-        let path = |text| StoragePath::parse(text).unwrap();
-        let endpoints = Endpoints { known: [].into(), others: (path("/vo"), path("/data"), granularity) };
-        need(url, side, &endpoints).map(|need| format!("{} {}", need.audience, need.scope))
+    fn scope(url: &str, side: Side, endpoints: &Endpoints, overwrites: bool) -> Result<String, Unplanned> {
+        let leg = Leg { url, side, staging: false, overwrites };
+        need(&leg, "https://i", endpoints).map(|need| format!("{} {}", need.audience, need.scope))
     }
 
     #[test]
     fn the_needs_are_those_that_real_storage_accepted() {
-        use Granularity::{Directory, Endpoint, File};
         let url = "davs://s:1094/vo/data/e2e/f1";
-        let is = |text: &str| Ok(format!("https://s:1094 {text}"));
-        assert_eq!(scope(url, Side::Source, File), is("storage.read:/data/e2e/f1"));
-        assert_eq!(scope(url, Side::Source, Directory), is("storage.read:/data/e2e"));
-        assert_eq!(scope(url, Side::Source, Endpoint), is("storage.read:/data"));
-        let directory = is("storage.read:/data/e2e storage.modify:/data/e2e");
-        assert_eq!(scope(url, Side::Destination, File), directory);
-        assert_eq!(scope(url, Side::Destination, Directory), directory);
-        assert_eq!(scope(url, Side::Destination, Endpoint), is("storage.read:/data storage.modify:/data"));
+        let (dir, file) = ("/data/e2e", "/data/e2e/f1");
+        for (granularity, source, destination) in [
+            ("file", file, dir),
+            ("directory", dir, dir),
+            ("prefix:1", dir, dir),
+            ("endpoint", "/data", "/data"),
+        ] {
+            let with = |write| Endpoints::new(Entry { write, ..others("/vo", "/data", granularity) });
+            let is = |scope: String| Ok(format!("https://s:1094 {scope}"));
+            let modify = is(format!("storage.read:{destination} storage.modify:{destination}"));
+            let create = is(format!("storage.read:{destination} storage.create:{destination}"));
+            let table = with(Write::Modify);
+            assert_eq!(scope(url, Side::Source, &table, false), is(format!("storage.read:{source}")));
+            assert_eq!(scope(url, Side::Destination, &table, false), modify, "{granularity}");
+            let table = with(Write::Create);
+            assert_eq!(scope(url, Side::Destination, &table, false), create, "{granularity}");
+            assert_eq!(scope(url, Side::Destination, &table, true), modify, "{granularity}");
+            let least = if granularity == "file" {
+                is(format!("storage.read:{dir} storage.create:{dir} storage.modify:{file}"))
+            } else {
+                modify
+            };
+            assert_eq!(scope(url, Side::Destination, &with(Write::Least), false), least, "{granularity}");
+        }
+        let tape = Leg { url, side: Side::Source, staging: true, overwrites: false };
+        let need = need(&tape, "https://i", &endpoints("/vo", "/data", "file")).unwrap();
+        assert_eq!(need.scope.to_string(), "storage.read:/data/e2e/f1 storage.stage:/data/e2e/f1");
     }
 
     #[test]
     fn what_no_scope_can_reach_is_refused() {
-        let refused = |url| scope(url, Side::Source, Granularity::Endpoint).unwrap_err();
+        let table = endpoints("/vo", "/data", "endpoint");
+        let refused = |url: &str| scope(url, Side::Source, &table, false).unwrap_err();
         assert_eq!(refused("davs://s/vo/data/../../etc"), Unplanned::Path);
         assert_eq!(refused("davs://s/other/f"), Unplanned::Base);
         assert_eq!(refused("davs://s/vo/database/f"), Unplanned::Area);
         assert_eq!(refused("mock://s"), Unplanned::Url);
-    }
-
-    /// The claims of a JWT that nobody signed.
-    fn claims(json: &str) -> Claims {
-        let base64 = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let text = format!("{}.{}.c2ln", base64(r#"{"alg":"RS256"}"#), base64(json));
-        Claims::peek(&AccessToken::new(text).unwrap()).unwrap()
+        let long = format!("davs://s/vo/data/{}", "a".repeat(1010));
+        assert!(scope(&long, Side::Source, &table, false).is_ok());
+        let table = endpoints("/vo", "/data", "file");
+        assert!(scope(&long, Side::Source, &table, false).is_err_and(|why| why == Unplanned::TooLong));
     }
 
     #[test]
     fn a_token_for_a_storage_keeps_its_audience_and_scopes_and_any_other_is_narrowed() {
-        let path = |text| StoragePath::parse(text).unwrap();
-        let others = (path("/"), path("/data"), Granularity::Endpoint);
-        let endpoints = Endpoints { known: [].into(), others };
-        let wanted = |aud: &str, scope: &str, both: bool, (unmanaged, refreshable)| {
-            let claims = claims(&format!(r#"{{"iss":"https://i","exp":9,"aud":"{aud}","scope":"{scope}"}}"#));
+        let table = endpoints("/", "/data", "endpoint");
+        let wanted_by = |mode: Mode, aud: &str, scope: &str, both: bool, (unmanaged, refreshable)| {
+            let claims = claims("https://i", aud, scope);
             let token = Submitted { claims: &claims, unmanaged, refreshable, on_both_sides: both };
-            match wanted(&token, "davs://s/data/f", Side::Source, &endpoints) {
+            let leg = Leg { url: "davs://s/data/f", side: Side::Source, staging: false, overwrites: false };
+            match wanted(&token, &leg, mode, &table) {
                 Ok(Wanted::Given) => "given".to_owned(),
-                Ok(Wanted::Exchanged(request)) => format!("{} for {}", request.scope, request.audience),
+                Ok(Wanted::Made(request)) => format!("{} for {}", request.scope, request.audience),
                 Err(error) => error.to_string(),
             }
         };
+        let wanted = |aud: &str, scope: &str, both, state| wanted_by(Mode::Exchange, aud, scope, both, state);
         let (managed, unmanaged, refreshable) = ((false, false), (true, false), (false, true));
         let narrowed = "storage.read:/data for https://s";
         // What a submitter sent for this storage, also under a name that we don't know.
@@ -229,5 +293,15 @@ mod tests {
         assert_eq!(wanted("fts.example", "storage.read:/", true, unmanaged), narrowed);
         assert_eq!(wanted("x", offline, true, managed), "storage.read:/ for x");
         assert!(wanted("x", "storage.read:/..", false, managed).contains("storage.read"));
+
+        let own =
+            |aud: &str, scope: &str, both, state| wanted_by(Mode::ClientCredentials, aud, scope, both, state);
+        assert_eq!(own("x", offline, false, managed), narrowed, "no more than the transfer needs");
+        assert_eq!(own("fts.example", "fts", true, managed), narrowed);
+        assert_eq!(own("x", offline, false, unmanaged), "given");
+        let as_is = |aud: &str, scope: &str, both| wanted_by(Mode::Unmanaged, aud, scope, both, managed);
+        assert_eq!(as_is("x", "storage.read:/data", false), "given");
+        assert_eq!(as_is(ANY_AUDIENCE, "storage.read:/", true), "given");
+        assert!(as_is("fts.example", bearer, true).contains("is not for this storage"));
     }
 }

@@ -50,7 +50,7 @@ const MOST: u32 = 5000;
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let settings: Settings = config::load(&arguments.config, "TOKEN_EXCHANGE")?;
     logs::start(&settings.log)?;
-    let endpoints = settings.endpoints().map_err(Failure::configuration)?;
+    let planning = settings.planning().map_err(Failure::configuration)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (place, tls) = settings.fts.place().map_err(Failure::configuration)?;
     let fts = FtsDatabase::open(&place, &tls).await.map_err(database)?;
@@ -64,10 +64,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let client = |issuer: &shared::IssuerSettings| -> Result<Arc<OAuthClient>, Failure> {
         Ok(Arc::new(issuer.client(Arc::clone(&clock), shutdown.hard.clone())?))
     };
-    let clients = settings.issuer.iter().map(client).collect::<Result<Vec<_>, _>>()?;
+    let clients =
+        settings.issuer.iter().map(|issuer| client(&issuer.shared)).collect::<Result<Vec<_>, _>>()?;
     let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
     info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), issuers = clients.len(),
-        endpoints = endpoints.known.len(), cache = settings.cache.is_some(), "token-exchange starts");
+        endpoints = planning.endpoints.len(), cache = settings.cache.is_some(), "token-exchange starts");
 
     let min_life = Duration::from_secs(settings.worker.min_token_life_s);
     let tokens = Arc::new(Tokens::new(clients, Arc::clone(&keeper), min_life));
@@ -82,7 +83,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let worker = Worker {
         fts,
-        endpoints,
+        planning,
         tokens,
         batch: settings.worker.batch.clamp(1, MOST),
         lease: Duration::from_secs(settings.worker.lease_s.max(10)),

@@ -1,16 +1,22 @@
 //! The configuration file. Units stand in the names; every default is here.
 
-use std::collections::HashMap;
+mod endpoints;
+mod issuer;
+
 use std::path::PathBuf;
+use std::time::Duration;
 
 use daemon::logs::LogSettings;
 use daemon::mysql::Tls;
-use daemon::settings::{CacheSettings, IssuerSettings};
+use daemon::settings::CacheSettings;
 use serde::Deserialize;
-use token_core::{ClientSecret, StoragePath};
+use token_core::ClientSecret;
 
-use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity};
+pub use endpoints::{EndpointDefaults, EndpointSettings};
+pub use issuer::ExchangeIssuer;
+
 use crate::fts::Place;
+use crate::plan::{IssuerRule, Planning};
 use crate::refresh::settings::RefreshSettings;
 
 /// The whole file.
@@ -20,7 +26,7 @@ pub struct Settings {
     /// FTS's database.
     pub fts: FtsSettings,
     /// The issuers whose tokens are exchanged, and our client at each. FTS's `t_token_provider` must have a row for each.
-    pub issuer: Vec<IssuerSettings>,
+    pub issuer: Vec<ExchangeIssuer>,
     /// What holds for endpoints without an entry of their own.
     #[serde(default)]
     pub endpoints: EndpointDefaults,
@@ -92,40 +98,6 @@ impl FtsSettings {
     }
 }
 
-/// `[endpoints]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EndpointDefaults {
-    /// The path that storages give to the issuer.
-    pub base_path: String,
-    /// The area below it, for granularity `endpoint`.
-    pub area: String,
-    /// How wide tokens are: `endpoint`, `directory` or `file`.
-    pub granularity: Granularity,
-}
-
-impl Default for EndpointDefaults {
-    fn default() -> Self {
-        Self { base_path: "/".into(), area: "/".into(), granularity: Granularity::Endpoint }
-    }
-}
-
-/// `[[endpoint]]`. What is not set is as in `[endpoints]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EndpointSettings {
-    /// Its URL; the scheme only settles the default port.
-    pub url: String,
-    /// Its audience, byte for byte as the storage wants it; `https://host[:port]` when it is not set.
-    pub audience: Option<String>,
-    /// The path that this storage gives to the issuer.
-    pub base_path: Option<String>,
-    /// The area below it.
-    pub area: Option<String>,
-    /// How wide its tokens are.
-    pub granularity: Option<Granularity>,
-}
-
 /// `[worker]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -149,63 +121,67 @@ impl Default for WorkerSettings {
 }
 
 impl Settings {
-    /// The endpoint table.
+    /// Which tokens files need.
     ///
     /// # Errors
     /// One line that names the entry and what is wrong with it.
-    pub fn endpoints(&self) -> Result<Endpoints, String> {
-        let path = |key: &str, text: &str| {
-            StoragePath::parse(text).map_err(|error| format!("`{key}` = `{text}`: {error}"))
+    pub fn planning(&self) -> Result<Planning, String> {
+        let rule = |issuer: &ExchangeIssuer| IssuerRule {
+            issuer: issuer.shared.url.clone(),
+            mode: issuer.mode,
+            min_given_life: Duration::from_secs(issuer.min_given_life_s),
+            required_scope: None,
         };
-        let defaults = &self.endpoints;
-        let base_path = path("endpoints.base_path", &defaults.base_path)?;
-        let area = path("endpoints.area", &defaults.area)?;
-        let mut known = HashMap::new();
-        for entry in &self.endpoint {
-            let url = entry.url.trim_end_matches('/').to_owned() + "/";
-            let (authority, _) = Authority::split(&url)
-                .ok_or_else(|| format!("`endpoint.url` = `{}` is no URL of a storage", entry.url))?;
-            let own = |key, text: &Option<String>, default: &StoragePath| match text {
-                Some(text) => path(key, text),
-                None => Ok(default.clone()),
-            };
-            let endpoint = Endpoint {
-                audience: entry.audience.clone().unwrap_or_else(|| authority.origin()),
-                base_path: own("endpoint.base_path", &entry.base_path, &base_path)?,
-                area: own("endpoint.area", &entry.area, &area)?,
-                granularity: entry.granularity.unwrap_or(defaults.granularity),
-            };
-            if known.insert(authority, endpoint).is_some() {
-                return Err(format!("`endpoint.url` = `{}` stands twice", entry.url));
-            }
-        }
-        Ok(Endpoints { known, others: (base_path, area, defaults.granularity) })
+        let endpoints = self.endpoints.table(&self.endpoint)?;
+        Ok(Planning { endpoints, issuers: self.issuer.iter().map(rule).collect() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Mode;
 
     /// Commented lines that show a possibility, not a default.
     const EXAMPLES: &[&str] = &[
         r#"audience = "https://a.storage.example""#,
+        r#"issuer = "https://iam.example/""#,
         r#"database = "sqlite:////var/lib/fts/fts.sqlite""#,
         r#"messaging_directory = "/var/lib/fts3""#,
         "managed = true",
     ];
+
+    fn load(text: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        daemon::config::load::<Settings>(&path, "NO_SUCH_PREFIX").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_of_an_issuer_is_named_and_its_value_is_not() {
+        let head = "[fts]\ndatabase = \"sqlite:////x\"\n[[issuer]]\nurl = \"https://i\"\nclient_id = \"c\"\n";
+        let settings = load(&format!("{head}mode = \"client-credentials\"\ntimeout_s = 7\n")).unwrap();
+        assert_eq!(
+            (settings.issuer[0].mode, settings.issuer[0].shared.timeout_s),
+            (Mode::ClientCredentials, 7)
+        );
+        for (line, named) in [
+            ("nonsense = \"canary\"", "nonsense"),
+            ("timeout_s = \"canary\"", "expected"),
+            ("mode = \"canary\"", "mode"),
+        ] {
+            let error = load(&format!("{head}{line}\n")).unwrap_err();
+            assert!(error.contains(named) && !error.contains("canary"), "{line}: {error}");
+        }
+    }
 
     #[test]
     fn the_annotated_file_shows_every_default() {
         let text = include_str!("../../../config/token-exchange.toml");
         let taken_in = daemon::config::with_defaults_taken_in(text, EXAMPLES);
         assert_ne!(text, taken_in);
-        let [plain, full] = [text, &taken_in].map(|text| {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("c.toml");
-            std::fs::write(&path, text).unwrap();
-            format!("{:?}", daemon::config::load::<Settings>(&path, "NO_SUCH_PREFIX").unwrap())
-        });
+        let [plain, full] = [text, &taken_in].map(|text| format!("{:?}", load(text).unwrap()));
         assert_eq!(plain, full);
     }
 

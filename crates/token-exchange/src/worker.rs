@@ -14,12 +14,11 @@ use token_core::{Clock, TokenRequest};
 use tracing::{info, warn};
 
 use crate::decide::{Token, Waiting, decide};
-use crate::endpoint::Endpoints;
 use crate::fts::hand_over::{EndpointToken, Handed, HandedOver};
 use crate::fts::lease::Lease;
 use crate::fts::waiting::{Subject, WaitingFile, WaitingJob};
 use crate::fts::{DatabaseError, FtsDatabase};
-use crate::plan::{Side, Submitted, Wanted, wanted};
+use crate::plan::{Planning, Side, Sided};
 
 pub use tokens::Tokens;
 
@@ -44,8 +43,8 @@ pub struct Report {
 pub struct Worker {
     /// FTS's database.
     pub fts: FtsDatabase,
-    /// The storage endpoints.
-    pub endpoints: Endpoints,
+    /// Which tokens files need.
+    pub planning: Planning,
     /// Where tokens come from.
     pub tokens: Arc<Tokens>,
     /// Jobs leased at a time.
@@ -65,18 +64,6 @@ type Key = (String, String, String);
 
 fn key(subject: &str, request: &TokenRequest) -> Key {
     (subject.to_owned(), request.audience.clone(), request.scope.to_string())
-}
-
-/// What is to be done for one side of a file.
-enum Sided<'a> {
-    /// Nothing: the token of this id is used as it is.
-    Given(&'a str),
-    /// The token of this id is exchanged for this.
-    Exchanged(&'a str, TokenRequest),
-    /// It can't be had, for good; in words.
-    Refused(String),
-    /// Not now; in words.
-    Wait(String),
 }
 
 impl Worker {
@@ -139,7 +126,7 @@ impl Worker {
                 continue;
             }
             for side in sides {
-                if let Sided::Exchanged(id, request) = side
+                if let Sided::Made(id, request) = side
                     && let Some(subject) = subjects.get(id)
                 {
                     distinct.entry(key(id, &request)).or_insert((subject, request));
@@ -153,36 +140,8 @@ impl Worker {
             .await
     }
 
-    /// What is to be done for one side of a file.
     fn side<'a>(&self, file: &'a WaitingFile, side: Side, subjects: &HashMap<String, Subject>) -> Sided<'a> {
-        let (id, url) = match side {
-            Side::Source => (&file.source_token, &file.source_url),
-            Side::Destination => (&file.destination_token, &file.destination_url),
-        };
-        let Some(id) = id.as_deref() else {
-            let why = "FTS accepted this file without a token, so there is nothing to exchange";
-            return Sided::Refused(why.into());
-        };
-        let Some(subject) = subjects.get(id) else {
-            return Sided::Wait("its token row is gone".into());
-        };
-        let Some((_, claims)) = &subject.token else {
-            return match subject.unmanaged {
-                true => Sided::Given(id),
-                false => Sided::Refused("what FTS holds is no WLCG token".into()),
-            };
-        };
-        let submitted = Submitted {
-            claims,
-            unmanaged: subject.unmanaged,
-            refreshable: subject.refreshable,
-            on_both_sides: file.source_token == file.destination_token,
-        };
-        match wanted(&submitted, url, side, &self.endpoints) {
-            Ok(Wanted::Given) => Sided::Given(id),
-            Ok(Wanted::Exchanged(request)) => Sided::Exchanged(id, request),
-            Err(reason) => Sided::Refused(reason.to_string()),
-        }
+        self.planning.side(file, side, subjects, self.clock.now())
     }
 
     async fn finish(
@@ -197,7 +156,7 @@ impl Worker {
             Sided::Given(id) => Token::Got(Handed::Given(id.to_owned())),
             Sided::Refused(why) => Token::Refused(why),
             Sided::Wait(why) => Token::Wait(why),
-            Sided::Exchanged(id, request) => match got.get(&key(id, &request)) {
+            Sided::Made(id, request) => match got.get(&key(id, &request)) {
                 Some(Token::Got(token)) => Token::Got(Handed::Made(token.clone())),
                 Some(Token::Refused(why)) => Token::Refused(why.clone()),
                 Some(Token::Wait(why)) => Token::Wait(why.clone()),

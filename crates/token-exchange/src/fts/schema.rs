@@ -25,7 +25,7 @@ pub(super) const USED: [Used; 5] = [
             "refresh_timestamp",
         ],
     ),
-    ("t_job", &["job_id", "job_state", "job_type", "cancel_job", "reason", "job_finished"]),
+    ("t_job", &["job_id", "job_state", "job_type", "cancel_job", "reason", "job_finished", "overwrite_flag"]),
     (
         "t_file",
         &[

@@ -39,6 +39,8 @@ pub struct WaitingFile {
     pub source_token: Option<String>,
     /// `t_file.dst_token_id`.
     pub destination_token: Option<String>,
+    /// Whether its job may replace a file that is there (`t_job.overwrite_flag`, any letter).
+    pub overwrites: bool,
 }
 
 /// A token that a job was submitted with: the subject of an exchange.
@@ -58,6 +60,14 @@ pub struct Subject {
     pub refreshable: bool,
 }
 
+impl Subject {
+    /// Whose it is; without a `sub`, nobody knows whose else it could be.
+    pub fn identity(&self) -> Option<String> {
+        let (token, claims) = self.token.as_ref()?;
+        Some(claims.sub.clone().unwrap_or_else(|| token.fingerprint().to_string()))
+    }
+}
+
 impl FtsDatabase {
     /// The waiting files of these jobs.
     ///
@@ -66,7 +76,7 @@ impl FtsDatabase {
     pub async fn waiting(&self, jobs: &[&str]) -> Result<Vec<WaitingJob>, DatabaseError> {
         let statement = Statement::new(
             "SELECT j.job_id, j.job_type, j.job_state, j.cancel_job, f.file_id, f.file_state_initial, f.source_surl, \
-             f.dest_surl, f.src_token_id, f.dst_token_id FROM t_file f JOIN t_job j ON j.job_id = f.job_id \
+             f.dest_surl, f.src_token_id, f.dst_token_id, j.overwrite_flag FROM t_file f JOIN t_job j ON j.job_id = f.job_id \
              WHERE f.file_state = 'TOKEN_PREP' AND f.job_id IN ",
         );
         let statement = statement.list(jobs.iter().copied()).then(" ORDER BY f.job_id, f.file_id");
@@ -84,6 +94,10 @@ impl FtsDatabase {
                 destination_url: row.get::<Option<String>>(7).during(WHAT)?.unwrap_or_default(),
                 source_token: row.get(8).during(WHAT)?,
                 destination_token: row.get(9).during(WHAT)?,
+                overwrites: row
+                    .get::<Option<String>>(10)
+                    .during(WHAT)?
+                    .is_some_and(|flag| !flag.is_empty() && flag != "N"),
             };
             match waiting.last_mut().filter(|job| job.id == id) {
                 Some(job) => job.files.push(file),

@@ -7,14 +7,14 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use daemon::{Failure, Shutdown, config, logs, settings as shared};
 use token_core::retry::{RetryPolicy, Waits};
-use token_core::{Clock, OAuthClient, SystemClock, TokenKeeper};
+use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{error, info};
 
 use crate::fresh::lane;
 use crate::fresh::renewer::Renewer;
 use crate::fts::{DatabaseError, FtsDatabase};
-use crate::settings::Settings;
-use crate::worker::{Report, Tokens, Worker};
+use crate::settings::{ExchangeIssuer, Settings};
+use crate::worker::{IssuerClient, Report, Tokens, Worker};
 
 /// Exchanges FTS submission tokens for one token per storage endpoint, in place of FTS's fts_token.
 #[derive(Debug, Parser)]
@@ -61,11 +61,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     fts.ready(clock.now()).await.map_err(database)?;
     let shutdown = Shutdown::on_signals()?;
-    let client = |issuer: &shared::IssuerSettings| -> Result<Arc<OAuthClient>, Failure> {
-        Ok(Arc::new(issuer.client(Arc::clone(&clock), shutdown.hard.clone())?))
+    let client = |issuer: &ExchangeIssuer| -> Result<IssuerClient, Failure> {
+        let client = Arc::new(issuer.shared.client(Arc::clone(&clock), shutdown.hard.clone())?);
+        Ok(IssuerClient { mode: issuer.mode, client })
     };
-    let clients =
-        settings.issuer.iter().map(|issuer| client(&issuer.shared)).collect::<Result<Vec<_>, _>>()?;
+    let clients = settings.issuer.iter().map(client).collect::<Result<Vec<_>, _>>()?;
     let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
     info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), issuers = clients.len(),
         endpoints = planning.endpoints.len(), cache = settings.cache.is_some(), "token-exchange starts");

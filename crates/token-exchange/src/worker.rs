@@ -20,7 +20,7 @@ use crate::fts::waiting::{Subject, WaitingFile, WaitingJob};
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::plan::{Planning, Side, Sided};
 
-pub use tokens::Tokens;
+pub use tokens::{IssuerClient, Tokens};
 
 /// What rounds have done.
 #[derive(Clone, Debug, Default, Serialize)]

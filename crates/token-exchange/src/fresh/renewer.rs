@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::pause;
 use crate::decide::Token;
+use crate::fts::remembered::How;
 use crate::fts::renew::{Hold, Renewable, Renewed};
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::worker::Tokens;
@@ -147,11 +148,17 @@ impl Renewer {
         if let Some(refresh) = &token.refresh {
             return self.by_refresh(hold, token, refresh, &request).await;
         }
-        let subject = match subjects.covering(token, &request) {
-            Ok(subject) => subject,
-            Err(why) => return self.failed(hold, token, Outcome::Refused(why)).await,
+        let ours = token.origin.as_ref().is_some_and(|origin| origin.how == How::ClientCredentials);
+        let subject = match (ours, subjects.covering(token, &request)) {
+            (true, _) => None,
+            (false, Ok(subject)) => Some(subject),
+            (false, Err(why)) => return self.failed(hold, token, Outcome::Refused(why)).await,
         };
-        let got = match self.tokens.next(subject, &request).await {
+        let next = match subject {
+            Some(subject) => self.tokens.next(subject, &request).await,
+            None => self.tokens.next_own(&token.issuer, &request).await,
+        };
+        let got = match next {
             Token::Got(got) => got,
             Token::Refused(why) => return self.failed(hold, token, Outcome::Refused(why)).await,
             Token::Wait(why) => return self.failed(hold, token, Outcome::NotNow(why)).await,
@@ -160,7 +167,7 @@ impl Renewer {
             token: got.token,
             obtained_at: got.obtained_at,
             expires_at: got.expires_at,
-            subject_id: Some(subject.id.clone()),
+            subject_id: subject.map(|subject| subject.id.clone()),
         };
         self.fts.renewed(hold, &renewed, None).await?;
         Ok(said(token, renewed))

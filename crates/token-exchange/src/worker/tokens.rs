@@ -4,29 +4,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use token_core::{
-    CacheKey, Freshness, OAuthClient, RefreshToken, Refreshed, TokenError, TokenKeeper, TokenRequest,
-    TokenWish,
+    CacheKey, CachedToken, Freshness, OAuthClient, RefreshToken, Refreshed, TokenError, TokenKeeper,
+    TokenRequest, TokenWish,
 };
 
 use crate::decide::Token;
 use crate::fts::hand_over::EndpointToken;
 use crate::fts::remembered::{How, Origin, Submitter};
 use crate::fts::waiting::Subject;
+use crate::plan::Mode;
+
+/// The client that we are at an issuer.
+#[derive(Clone)]
+pub struct IssuerClient {
+    /// How tokens of this issuer are got.
+    pub mode: Mode,
+    /// The client.
+    pub client: Arc<OAuthClient>,
+}
 
 /// Gets tokens.
 pub struct Tokens {
-    clients: Vec<Arc<OAuthClient>>,
+    clients: Vec<IssuerClient>,
     keeper: Arc<TokenKeeper>,
     min_life: Duration,
 }
 
 impl Tokens {
     /// From these clients, one an issuer; a kept token is handed over only if it lives `min_life` longer.
-    pub fn new(clients: Vec<Arc<OAuthClient>>, keeper: Arc<TokenKeeper>, min_life: Duration) -> Self {
+    pub fn new(clients: Vec<IssuerClient>, keeper: Arc<TokenKeeper>, min_life: Duration) -> Self {
         Self { clients, keeper, min_life }
     }
 
-    /// The token of `request` that `subject` is exchanged for, which lives long enough to be handed over.
+    /// The token of `request` that `subject` is exchanged for, or that we get as ourselves, which lives long enough to be handed over.
     pub async fn get(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
         self.living(subject, request, self.min_life).await
     }
@@ -34,6 +44,14 @@ impl Tokens {
     /// As [`Self::get`], and in the first half of its life: better than any that is due to be renewed.
     pub async fn next(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
         self.living(subject, request, Duration::MAX).await
+    }
+
+    /// One of ours, by client credentials, in the first half of its life.
+    pub async fn next_own(&self, issuer: &str, request: &TokenRequest) -> Token<EndpointToken> {
+        match self.client(issuer) {
+            Some(known) => self.own(known, issuer, request, Duration::MAX).await,
+            None => unknown(issuer),
+        }
     }
 
     /// What a refresh token gives at the issuer that `t_token_provider` writes so; none when no client of ours is known there.
@@ -44,24 +62,26 @@ impl Tokens {
         request: &TokenRequest,
     ) -> Option<Result<Refreshed, TokenError>> {
         let client = self.client(issuer)?;
-        Some(client.refresh(refresh, request).await)
+        Some(client.client.refresh(refresh, request).await)
     }
 
-    fn client(&self, issuer: &str) -> Option<&Arc<OAuthClient>> {
-        self.clients.iter().find(|client| client.issuer().same_but_for_slash(issuer))
+    fn client(&self, issuer: &str) -> Option<&IssuerClient> {
+        self.clients.iter().find(|known| known.client.issuer().same_but_for_slash(issuer))
     }
 
-    /// One is made for all subjects of the same identity: each
-    /// subject must cover what is asked, and then what it is exchanged for is the same.
+    /// One is made for all subjects of the same identity: each subject must cover what is asked, and then what it is exchanged
+    /// for is the same.
     async fn living(
         &self,
         subject: &Subject,
         request: &TokenRequest,
         min_life: Duration,
     ) -> Token<EndpointToken> {
-        let Some(client) = self.client(&subject.issuer) else {
-            return Token::Wait(format!("no [[issuer]] is configured for {}", subject.issuer));
-        };
+        let Some(known) = self.client(&subject.issuer) else { return unknown(&subject.issuer) };
+        if known.mode == Mode::ClientCredentials {
+            return self.own(known, &subject.issuer, request, min_life).await;
+        }
+        let client = &known.client;
         let Some((token, claims)) = &subject.token else {
             return Token::Refused("what FTS holds is no WLCG token".into());
         };
@@ -73,41 +93,71 @@ impl Tokens {
         if !missing.is_empty() {
             return refused(&TokenError::BeyondSubject { issuer: client.issuer().to_string(), missing });
         }
-        let key = CacheKey {
-            issuer: client.issuer().to_string(),
-            client_id: client.client_id().to_owned(),
-            // Without a subject, nobody knows whose else it could be.
-            subject: claims.sub.clone().unwrap_or_else(|| token.fingerprint().to_string()),
-            audience: request.audience.clone(),
-            scope: request.scope.clone(),
-        };
+        let key = key(client, subject.identity(), request);
         let wish = TokenWish { key, min_life, freshness: Freshness::Kept };
         let (client, token, asked) = (Arc::clone(client), token.clone(), request.clone());
         let fetch = move || {
             let (client, token, asked) = (Arc::clone(&client), token.clone(), asked.clone());
             async move { client.exchange(&token, &asked).await }
         };
-        match self.keeper.get(wish, fetch).await {
-            Ok(kept) => Token::Got(EndpointToken {
-                token: kept.token,
-                obtained_at: kept.obtained_at,
-                expires_at: kept.expires_at,
-                issuer: subject.issuer.clone(),
-                scope: request.scope.to_string(),
-                audience: request.audience.clone(),
-                origin: Origin {
-                    how: How::Exchange,
-                    submitter: Some(Submitter::new(
-                        subject.id.clone(),
-                        claims.sub.as_deref(),
-                        subject.audience.clone(),
-                    )),
-                },
-            }),
-            Err(error) if error.is_definite() => refused(&error),
-            Err(error) => Token::Wait(error.to_string()),
-        }
+        let submitter = Submitter::new(subject.id.clone(), claims.sub.as_deref(), subject.audience.clone());
+        let origin = Origin { how: How::Exchange, submitter: Some(submitter) };
+        got(self.keeper.get(wish, fetch).await, &subject.issuer, request, origin)
     }
+
+    /// One of ours, by client credentials.
+    async fn own(
+        &self,
+        known: &IssuerClient,
+        issuer: &str,
+        request: &TokenRequest,
+        min_life: Duration,
+    ) -> Token<EndpointToken> {
+        let wish = TokenWish { key: key(&known.client, None, request), min_life, freshness: Freshness::Kept };
+        let (client, asked) = (Arc::clone(&known.client), request.clone());
+        let fetch = move || {
+            let (client, asked) = (Arc::clone(&client), asked.clone());
+            async move { client.client_credentials(&asked).await }
+        };
+        let origin = Origin { how: How::ClientCredentials, submitter: None };
+        got(self.keeper.get(wish, fetch).await, issuer, request, origin)
+    }
+}
+
+/// What makes a token one of its own; without a subject it is the client's.
+fn key(client: &OAuthClient, subject: Option<String>, request: &TokenRequest) -> CacheKey {
+    CacheKey {
+        issuer: client.issuer().to_string(),
+        client_id: client.client_id().to_owned(),
+        subject: subject.unwrap_or_else(|| client.client_id().to_owned()),
+        audience: request.audience.clone(),
+        scope: request.scope.clone(),
+    }
+}
+
+fn got(
+    answer: Result<CachedToken, TokenError>,
+    issuer: &str,
+    request: &TokenRequest,
+    origin: Origin,
+) -> Token<EndpointToken> {
+    match answer {
+        Ok(kept) => Token::Got(EndpointToken {
+            token: kept.token,
+            obtained_at: kept.obtained_at,
+            expires_at: kept.expires_at,
+            issuer: issuer.to_owned(),
+            scope: request.scope.to_string(),
+            audience: request.audience.clone(),
+            origin,
+        }),
+        Err(error) if error.is_definite() => refused(&error),
+        Err(error) => Token::Wait(error.to_string()),
+    }
+}
+
+fn unknown(issuer: &str) -> Token<EndpointToken> {
+    Token::Wait(format!("no [[issuer]] is configured for {issuer}"))
 }
 
 fn refused(error: &TokenError) -> Token<EndpointToken> {

@@ -38,6 +38,8 @@ fn subject(sub: &str, scope: &str) -> Subject {
     let token = token("https://i", sub, "fts", scope);
     let claims = Claims::peek(&token).unwrap();
     Subject {
+        id: "t".into(),
+        audience: "fts".into(),
         token: Some((token, claims)),
         issuer: "https://i/".into(),
         unmanaged: false,

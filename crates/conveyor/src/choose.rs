@@ -23,6 +23,8 @@ pub struct Rules {
     pub schemes: Schemes,
     /// How many sources may be named beside the main one.
     pub max_extra_sources: usize,
+    /// Whether sources that may not be read are taken all the same.
+    pub ignore_availability: bool,
 }
 
 /// One source of a transfer.
@@ -177,7 +179,7 @@ fn sieve<'a>(
         let drop = |reason| -> Result<Candidate<'a>, Drop> { Err(reason) };
         let outcome = if only.is_some_and(|only| only.id != rse.id) {
             drop(Drop::NotNamed)
-        } else if !rse.availability_read {
+        } else if !rse.availability_read && !rules.ignore_availability {
             drop(Drop::Blocked)
         } else if rse.is_tape() && !tape_allowed {
             drop(Drop::Tape)

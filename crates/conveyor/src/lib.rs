@@ -10,15 +10,19 @@
 
 pub mod access;
 pub mod choose;
+mod command;
 pub mod expression;
 pub mod job;
 mod name;
 pub mod owner;
+mod pulse;
 pub mod request;
 pub mod rucio;
 mod run;
 pub mod settings;
+pub mod share;
 pub mod submit;
 pub mod topology;
 
-pub use run::{Arguments, run};
+pub use command::Arguments;
+pub use run::run;

@@ -15,9 +15,8 @@ pub struct Owner {
 impl Owner {
     /// The process we are: host, process id, and a random part, since process ids come again.
     pub fn of_this_process() -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         // The column holds 64 characters.
-        let host = host.trim().chars().filter(|c| *c != ':').take(28).collect();
+        let host = host().chars().filter(|c| *c != ':').take(28).collect();
         Self { host, pid: std::process::id(), instance: random_hex().chars().take(12).collect() }
     }
 
@@ -37,6 +36,11 @@ impl Owner {
         let gone = |pid: u32| pid == self.pid || !alive(pid);
         old || (host == self.host && pid.parse().is_ok_and(gone))
     }
+}
+
+/// The name of this host.
+pub fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// Whether a process of this host is there.

@@ -6,7 +6,9 @@
 
 pub mod claim;
 mod database;
+pub mod heartbeat;
 mod load;
+mod part;
 pub mod queue;
 mod schema;
 pub mod settle;

@@ -1,11 +1,9 @@
 //! The daemon: reads its configuration, opens what it needs, and walks the queue again and again.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
-use daemon::{Failure, Shutdown, config, logs, settings as shared};
+use daemon::{Failure, Shutdown, logs, settings as shared};
 use fts_client::FtsError;
 use futures_util::future::{join_all, try_join_all};
 use token_core::retry::{RetryPolicy, Waits};
@@ -13,25 +11,11 @@ use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{Instrument as _, Span, error, info, info_span};
 
 use crate::access::{self, Access};
+use crate::command::Arguments;
+use crate::pulse::Pulse;
 use crate::rucio::Rucio;
-use crate::settings::{RucioSettings, Settings};
+use crate::settings::RucioSettings;
 use crate::submit::{Parties, Pass, Report, Submitter};
-
-/// Submits Rucio's queued transfer requests to FTS with an FTS-audience token.
-#[derive(Debug, Parser)]
-#[command(name = "conveyor", version, about)]
-pub struct Arguments {
-    /// The configuration file (TOML). `CONVEYOR__SECTION__KEY` in the environment overrides a key.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Walk the queue once, print what was done, and end. Exit code 0: done; 1: it could not be done now, try again;
-    /// 2: the configuration, the client's secret or the database is not right.
-    #[arg(long)]
-    run_once: bool,
-    /// With --run-once: print the report as one JSON object.
-    #[arg(long, requires = "run_once")]
-    json: bool,
-}
 
 /// Most requests at a time: SQLite takes 32,766 values in a statement.
 const MOST: u32 = 5000;
@@ -41,7 +25,7 @@ const MOST: u32 = 5000;
 /// # Errors
 /// With --run-once, when the pass could not be made; otherwise only for what no waiting mends.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let settings: Settings = config::load(&arguments.config, "CONVEYOR")?;
+    let settings = arguments.settings()?;
     logs::start(&settings.log)?;
     let shutdown = Shutdown::on_signals()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -51,13 +35,21 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let vos = settings.rucio.served(&rucio).await?;
     let accesses = access::of_vos(&settings, &vos, &clock, &shutdown)?;
     let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
-    info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), cache = settings.cache.is_some(),
-        "conveyor starts");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = arguments.read_from(),
+        cache = settings.cache.is_some(),
+        "conveyor starts"
+    );
+    let share = settings.share.share(settings.submit.ignore_availability).map_err(Failure::Configuration)?;
+    let pulse = Pulse::of_this_process(&rucio, &settings.share).map(Arc::new);
     let submitter = |access: Access| {
         info!(vo = access.vo, issuer = access.issuer(), "VO served");
         Submitter {
             rucio: rucio.of_vo(&access.vo),
             parties: Parties::new(access, Arc::clone(&keeper)),
+            share: share.clone(),
+            pulse: pulse.clone(),
             rules: settings.submit.rules(),
             job_rules: settings.submit.job_rules(),
             batch: settings.submit.batch.clamp(1, MOST),
@@ -79,10 +71,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         });
         try_join_all(all).await.map(drop)
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = work => ended,
         () = shutdown.hard.cancelled() => Err(Failure::runtime("stopped in the middle of work; the next start goes on")),
+    };
+    if let Some(pulse) = pulse {
+        pulse.stop().await;
     }
+    ended
 }
 
 /// One pass for every VO, and the report.

@@ -1,5 +1,6 @@
 //! The configuration file. Units stand in the names; every default is here.
 
+mod share;
 mod vo;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::choose::{Rules, Schemes};
 use crate::job::JobRules;
 use crate::rucio::DatabaseUrl;
 
+pub use share::ShareSettings;
 pub use vo::{InstanceSettings, VoSettings};
 
 /// The whole file.
@@ -36,6 +38,9 @@ pub struct Settings {
     /// Submitting.
     #[serde(default)]
     pub submit: SubmitSettings,
+    /// The part of the queue that is ours.
+    #[serde(default)]
+    pub share: ShareSettings,
     /// Where tokens outlive a restart; without it they live in memory.
     #[serde(default)]
     pub cache: Option<CacheSettings>,
@@ -150,6 +155,8 @@ pub struct SubmitSettings {
     pub max_extra_sources: usize,
     /// FTS's way to pick among several sources.
     pub selection_strategy: String,
+    /// Whether RSEs that are not available are submitted to and from all the same.
+    pub ignore_availability: bool,
     /// Hours that a file may wait in FTS, by activity, `default` for the others.
     pub max_time_in_queue_h: BTreeMap<String, i64>,
     /// How long to rest when the queue has been walked to its end.
@@ -165,6 +172,7 @@ impl Default for SubmitSettings {
             schemes: Vec::new(),
             max_extra_sources: 5,
             selection_strategy: "orderly".into(),
+            ignore_availability: false,
             max_time_in_queue_h: [("default".to_owned(), 168)].into(),
             sleep_s: 10,
         }
@@ -174,7 +182,11 @@ impl Default for SubmitSettings {
 impl SubmitSettings {
     /// The rules of choice.
     pub fn rules(&self) -> Rules {
-        Rules { schemes: Schemes(self.schemes.clone()), max_extra_sources: self.max_extra_sources }
+        Rules {
+            schemes: Schemes(self.schemes.clone()),
+            max_extra_sources: self.max_extra_sources,
+            ignore_availability: self.ignore_availability,
+        }
     }
 
     /// The rules of jobs.

@@ -17,8 +17,10 @@ use tracing::{debug, info, warn};
 
 use crate::choose::{Plan, Rules, Verdict, choose};
 use crate::job::{Job, JobRules, group};
+use crate::pulse::Pulse;
 use crate::rucio::queue::Cursor;
 use crate::rucio::{DatabaseError, Rucio};
+use crate::share::Share;
 use crate::topology::Topology;
 
 pub use parties::Parties;
@@ -90,6 +92,10 @@ pub struct Submitter {
     pub rucio: Rucio,
     /// The FTS instances.
     pub parties: Parties,
+    /// Which part of the queue is ours.
+    pub share: Share,
+    /// Our heartbeat among others, if we keep one.
+    pub pulse: Option<Arc<Pulse>>,
     /// The rules of choice.
     pub rules: Rules,
     /// The rules of jobs.
@@ -116,9 +122,17 @@ impl Submitter {
         debug!(rses = topology.len(), "topology read");
         let mut unusable = BTreeMap::new();
         self.recover(&topology, &mut unusable, &mut report).await?;
+        let place = match &self.pulse {
+            Some(pulse) => Some(pulse.place(self.clock.now()).await?),
+            None => None,
+        };
+        let part = self.share.part(&topology, place);
+        for doubt in self.share.doubts(&topology) {
+            warn!(doubt, "the share of the queue looks wrong");
+        }
         let mut cursor = Cursor::default();
         while !self.shutdown.soft.is_cancelled() {
-            let page = self.rucio.pick(&cursor, self.batch, self.clock.now()).await?;
+            let page = self.rucio.pick(&cursor, &part, self.batch, self.clock.now()).await?;
             let Some((requests, next)) = page else { break };
             cursor = next;
             report.picked += requests.len();

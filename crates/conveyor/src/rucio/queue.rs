@@ -10,6 +10,7 @@ use super::statement::Statement;
 use super::{DatabaseError, During as _, Rucio};
 use crate::owner::alive;
 use crate::request::{Attributes, Replica, Request, RequestId};
+use crate::share::Part;
 use crate::topology::RseId;
 
 const WHAT: &str = "reading queued requests";
@@ -65,11 +66,10 @@ const PICK: &str = concat!(
      LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
      WHERE r.state = 'Q' AND r.request_type = 'T' \
      AND (r.transfertool IS NULL OR r.transfertool = 'fts3') \
-     AND NOT dest.deleted AND dest.availability_write AND dest.vo = $1 \
+     AND NOT dest.deleted AND dest.vo = $1 \
      AND (rules.id IS NULL OR rules.child_rule_id IS NOT NULL OR rules.expires_at IS NULL OR rules.expires_at > $2) \
      AND NOT EXISTS (SELECT 1 FROM transfer_hops h WHERE h.next_hop_request_id = r.id) \
-     AND (r.created_at > $3 OR (r.created_at = $3 AND r.id > $4)) \
-     ORDER BY r.created_at, r.id LIMIT $5"
+     AND (r.created_at > $3 OR (r.created_at = $3 AND r.id > $4))"
 );
 
 const CLAIMED: &str = concat!(
@@ -83,22 +83,24 @@ const CLAIMED: &str = concat!(
 );
 
 impl Rucio {
-    /// The next `limit` requests after `cursor` with their replicas, and where to go on; `None` at the end of the queue.
+    /// The next `limit` requests of this part of the queue after `cursor` with their replicas, and where to go on; `None` at the end of the queue.
     ///
     /// # Errors
     /// When a statement fails.
     pub async fn pick(
         &self,
         cursor: &Cursor,
+        part: &Part,
         limit: u32,
         now: UnixSeconds,
     ) -> Result<Option<(Vec<Request>, Cursor)>, DatabaseError> {
-        let pick = Statement::new(PICK)
+        let mut pick = Statement::new(PICK)
             .with(self.vo.as_str())
             .with(&Stamp::from(now))
             .with(&cursor.created_at)
-            .with(&cursor.id)
-            .with(i64::from(limit));
+            .with(&cursor.id);
+        self.narrow(&mut pick, part);
+        pick.push(" ORDER BY r.created_at, r.id LIMIT ").bind(i64::from(limit));
         let rows = self.database.fetch(pick).await.during(WHAT)?;
         let Some(last) = rows.last() else { return Ok(None) };
         let next =

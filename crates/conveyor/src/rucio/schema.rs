@@ -2,7 +2,7 @@
 
 use daemon::sqlite::Used;
 
-pub(super) const USED: [Used; 11] = [
+pub(super) const USED: [Used; 12] = [
     (
         "requests",
         &[
@@ -88,6 +88,19 @@ pub(super) const USED: [Used; 11] = [
             "bytes",
             "ranking",
             "is_using",
+            "created_at",
+            "updated_at",
+        ],
+    ),
+    (
+        "heartbeats",
+        &[
+            "executable",
+            "readable",
+            "hostname",
+            "pid",
+            "thread_id",
+            "thread_name",
             "created_at",
             "updated_at",
         ],

@@ -14,6 +14,8 @@ mod fresh;
 mod needed;
 #[path = "exchange_mariadb/site.rs"]
 mod site;
+#[path = "exchange_mariadb/tells.rs"]
+mod tells;
 
 use std::process::Output;
 use std::time::Duration;

@@ -5,6 +5,7 @@ mod database;
 mod dialect;
 pub mod hand_over;
 pub mod lease;
+pub mod look;
 mod place;
 pub mod remembered;
 pub mod renew;

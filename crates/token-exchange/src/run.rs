@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use daemon::{Failure, Shutdown, config, logs, settings as shared};
 use token_core::retry::{RetryPolicy, Waits};
 use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{error, info};
 
+use crate::command::{Command, show};
 use crate::fresh::lane;
 use crate::fresh::renewer::Renewer;
 use crate::fts::{DatabaseError, FtsDatabase};
@@ -34,12 +35,6 @@ pub struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Make our tables, `token_exchange_lease` and `token_exchange_token`, in FTS's database. Harmless when they are there.
-    InitDb,
-}
-
 /// Most jobs at a time: SQLite takes 32,766 values in a statement, and five are bound for each.
 const MOST: u32 = 5000;
 
@@ -58,6 +53,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         fts.init().await.map_err(Failure::runtime)?;
         info!(database = %place, "tables token_exchange_lease and token_exchange_token are there");
         return Ok(());
+    }
+    if let Some(command) = &arguments.command {
+        let issuers = settings.issuer.iter().map(ExchangeIssuer::shown).collect();
+        return show(command, &fts, &planning, issuers, clock.now()).await;
     }
     fts.ready(clock.now()).await.map_err(database)?;
     let shutdown = Shutdown::on_signals()?;

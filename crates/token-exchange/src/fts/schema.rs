@@ -25,7 +25,19 @@ pub(super) const USED: [Used; 5] = [
             "refresh_timestamp",
         ],
     ),
-    ("t_job", &["job_id", "job_state", "job_type", "cancel_job", "reason", "job_finished", "overwrite_flag"]),
+    (
+        "t_job",
+        &[
+            "job_id",
+            "job_state",
+            "job_type",
+            "cancel_job",
+            "reason",
+            "job_finished",
+            "overwrite_flag",
+            "submit_time",
+        ],
+    ),
     (
         "t_file",
         &[
@@ -38,6 +50,7 @@ pub(super) const USED: [Used; 5] = [
             "src_token_id",
             "dst_token_id",
             "reason",
+            "start_time",
             "finish_time",
         ],
     ),

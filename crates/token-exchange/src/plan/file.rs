@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use token_core::{TokenError, TokenRequest, UnixSeconds};
 
 use super::{Leg, Side, Submitted, Wanted, wanted};
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoints, Granularity};
 use crate::fts::waiting::{Subject, WaitingFile};
 
 /// How tokens of an issuer are got.
@@ -22,6 +22,17 @@ pub enum Mode {
     ClientCredentials,
     /// None are got: submitted tokens go to the storage as they are.
     Unmanaged,
+}
+
+impl Mode {
+    /// As the configuration names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::ClientCredentials => "client-credentials",
+            Self::Unmanaged => "unmanaged",
+        }
+    }
 }
 
 /// What holds for tokens of one issuer.
@@ -73,6 +84,12 @@ pub struct Identity {
 }
 
 impl Planning {
+    /// The same with one granularity everywhere: what would be if.
+    #[must_use]
+    pub fn with_granularity(&self, granularity: Granularity) -> Self {
+        Self { endpoints: self.endpoints.with_granularity(granularity), issuers: self.issuers.clone() }
+    }
+
     /// The rule for an issuer.
     pub fn rule(&self, issuer: &str) -> Option<&IssuerRule> {
         let plain = issuer.trim_end_matches('/');

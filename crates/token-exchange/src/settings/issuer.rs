@@ -3,6 +3,7 @@
 use daemon::settings::IssuerSettings;
 use serde::Deserialize;
 
+use crate::command::ShownIssuer;
 use crate::plan::Mode;
 
 /// `[[issuer]]`.
@@ -19,4 +20,18 @@ pub struct ExchangeIssuer {
     /// The issuer, and our client there.
     #[serde(flatten)]
     pub shared: IssuerSettings,
+}
+
+impl ExchangeIssuer {
+    /// What `status` tells of it.
+    pub(crate) fn shown(&self) -> ShownIssuer {
+        ShownIssuer {
+            url: self.shared.url.clone(),
+            mode: self.mode,
+            client_id: Some(self.shared.client_id.clone()),
+            client_from: "our configuration",
+            max_in_flight: self.shared.max_in_flight,
+            calls_per_s: self.shared.calls_per_s,
+        }
+    }
 }

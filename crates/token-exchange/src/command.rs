@@ -1,0 +1,95 @@
+//! The commands that look and tell. None of them writes, locks, or asks an issuer.
+
+mod explain;
+mod page;
+mod plan;
+mod status;
+
+use clap::Subcommand;
+use daemon::Failure;
+use serde::Serialize;
+use token_core::UnixSeconds;
+
+use crate::fts::{DatabaseError, FtsDatabase};
+use crate::plan::Planning;
+
+/// What is to be told.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make our tables, `token_exchange_lease` and `token_exchange_token`, in FTS's database. Harmless when they are there.
+    InitDb,
+    /// Show which tokens the whole queue would take, and how many calls at each granularity. Nothing is asked for.
+    Plan {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what becomes of one file, and why.
+    Explain {
+        /// FTS's `file_id`.
+        file_id: i64,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show issuers, backlog, leases and tokens, as far as the database knows.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// An issuer, for `status`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ShownIssuer {
+    /// Its name.
+    pub url: String,
+    /// How its tokens are got.
+    pub mode: crate::plan::Mode,
+    /// Our client there.
+    pub client_id: Option<String>,
+    /// Where that and its secret come from.
+    pub client_from: &'static str,
+    /// What our configuration lets it have, at a time and a second.
+    pub max_in_flight: usize,
+    /// Calls a second in the long run.
+    pub calls_per_s: u32,
+}
+
+/// Carries a command out that only looks.
+///
+/// # Errors
+/// When the database fails, or there is no such file.
+pub(crate) async fn show(
+    command: &Command,
+    fts: &FtsDatabase,
+    planning: &Planning,
+    issuers: Vec<ShownIssuer>,
+    now: UnixSeconds,
+) -> Result<(), Failure> {
+    match command {
+        Command::InitDb => Ok(()),
+        Command::Plan { json } => {
+            let planned = plan::plan(fts, planning, now).await.map_err(database)?;
+            page::print(*json, &planned, plan::Plan::page)
+        }
+        Command::Explain { file_id, json } => {
+            let found = explain::explain(fts, planning, *file_id, now).await.map_err(database)?;
+            let Some(explained) = found else {
+                return Err(Failure::runtime(format!(
+                    "FTS's database has no file {file_id} (t_file.file_id)"
+                )));
+            };
+            page::print(*json, &explained, explain::Explained::page)
+        }
+        Command::Status { json } => {
+            let status = status::status(fts, issuers, now).await.map_err(database)?;
+            page::print(*json, &status, status::Status::page)
+        }
+    }
+}
+
+fn database(error: DatabaseError) -> Failure {
+    Failure::runtime(error)
+}

@@ -1,0 +1,52 @@
+//! What a command prints: lines for a person, or one JSON object.
+
+use std::fmt::{Display, Write as _};
+
+use daemon::Failure;
+use serde::Serialize;
+
+/// Lines of names and what they are.
+#[derive(Debug, Default)]
+pub(super) struct Page(String);
+
+impl Page {
+    /// `name` and `text`, the texts below each other.
+    pub(super) fn line(&mut self, name: &str, text: impl Display) {
+        let _ = writeln!(self.0, "{name:<14} {text}");
+    }
+
+    /// A line under the one before.
+    pub(super) fn more(&mut self, text: impl Display) {
+        self.line("", text);
+    }
+
+    /// The whole.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Prints to standard output.
+#[expect(clippy::print_stdout, reason = "what was asked for is the data of these commands")]
+pub(super) fn print<T: Serialize>(
+    json: bool,
+    told: &T,
+    page: impl FnOnce(&T) -> Page,
+) -> Result<(), Failure> {
+    if json {
+        println!("{}", serde_json::to_string(told).map_err(Failure::runtime)?);
+    } else {
+        print!("{}", page(told).text());
+    }
+    Ok(())
+}
+
+/// A time span for a person.
+pub(super) fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}

@@ -31,6 +31,7 @@ mod tests;
 mod tokens;
 mod trust;
 mod view;
+mod wire;
 mod work;
 
 use std::collections::BTreeMap;

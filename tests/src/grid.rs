@@ -23,6 +23,7 @@ use crate::issuer::{Client, GrantType, Issuer};
 use crate::pki::Pki;
 use crate::rucio::{RucioDatabase, Site};
 use crate::storage::{Storage, StorageConfig};
+use crate::xrootd::{TrustedIssuer, Xrootd, XrootdPrograms};
 
 /// The VO that the FTS takes us for.
 const VO: &str = "testvo";
@@ -37,8 +38,10 @@ pub struct Grid {
     pub pki: Pki,
     /// Its issuer.
     pub issuer: Issuer,
-    /// Its storages, by RSE.
+    /// Its storages, by RSE; none when they are real ones.
     pub storages: BTreeMap<String, Storage>,
+    /// Real ones, by RSE.
+    pub xrootds: BTreeMap<String, Xrootd>,
     /// What the Rucio database said of each storage before it was moved, and its URL now.
     pub sites: Vec<(Site, String)>,
     /// Its FTS.
@@ -50,8 +53,23 @@ pub struct Grid {
     stop: CancellationToken,
 }
 
-/// How a grid is set up.
+/// An issuer of another make.
 #[derive(Clone, Debug)]
+pub struct OtherIssuer {
+    /// Its name and its keys.
+    pub trusted: TrustedIssuer,
+    /// `conveyor`'s client and its secret.
+    pub conveyor: (String, ClientSecret),
+    /// `token-exchange`'s client and its secret.
+    pub exchange: (String, ClientSecret),
+    /// The scope that `conveyor` is to ask for.
+    pub scope: String,
+    /// What else it wants to be told in the daemons' configuration, such as `audience_parameter = "resource"`.
+    pub more: String,
+}
+
+/// How a grid is set up.
+#[derive(Clone)]
 pub struct GridSettings {
     /// Where its files go; made anew.
     pub folder: PathBuf,
@@ -63,6 +81,12 @@ pub struct GridSettings {
     pub token_life: Duration,
     /// Or, for those that `token-exchange` gets, how long they live.
     pub endpoint_token_life: Option<Duration>,
+    /// Real XRootD servers in place of the grid's own storages.
+    pub xrootd: Option<XrootdPrograms>,
+    /// Another issuer in place of the grid's own, which is started all the same and trusted by nobody.
+    pub issuer: Option<OtherIssuer>,
+    /// The authority of every certificate, where something has one already.
+    pub pki: Option<Pki>,
     /// Whether cargo shows how the daemons are built.
     pub show_build: bool,
 }
@@ -77,6 +101,9 @@ impl GridSettings {
             postgres: None,
             token_life: Duration::from_secs(3600),
             endpoint_token_life: None,
+            xrootd: None,
+            issuer: None,
+            pki: None,
             show_build: false,
         }
     }
@@ -99,7 +126,7 @@ impl Grid {
         made.with_context(|| format!("making {}", folder.display()))?;
         let folder = folder.canonicalize()?;
         let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock) as Arc<dyn Clock>);
-        let pki = Pki::create(&folder)?;
+        let pki = settings.pki.map_or_else(|| Pki::create(&folder), Ok)?;
         let secrets = [random_hex(), random_hex(), random_hex()];
         let mut clients = clients(&secrets, settings.token_life)?;
         if let Some(life) = settings.endpoint_token_life {
@@ -114,44 +141,66 @@ impl Grid {
             Some(url) => RucioDatabase::postgres(url).await?,
             None => RucioDatabase::copy(&settings.rucio, &folder.join("rucio.sqlite")).await?,
         };
-        let (mut storages, mut sites) = (BTreeMap::new(), Vec::new());
+        let trusted = match &settings.issuer {
+            Some(other) => other.trusted.clone(),
+            None => TrustedIssuer { name: issuer.name().to_owned(), jwks: issuer.jwks() },
+        };
+        let (mut storages, mut xrootds, mut sites) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for site in rucio.sites().await? {
             let (base_path, area) = given(&site);
-            let config = StorageConfig {
-                base_path: base_path.into(),
-                restricted_paths: vec![area],
-                ..StorageConfig::new(issuer.name())
+            let url = match &settings.xrootd {
+                Some(programs) => {
+                    let xrootd = Xrootd::start(programs, &pki, &trusted, base_path, &area).await?;
+                    rucio.move_site(&site, xrootd.port()).await?;
+                    let url = xrootd.url();
+                    xrootds.entry(site.rse.clone()).or_insert(xrootd);
+                    url
+                }
+                None => {
+                    let config = StorageConfig {
+                        base_path: base_path.into(),
+                        restricted_paths: vec![area],
+                        ..StorageConfig::new(issuer.name())
+                    };
+                    let storage = Storage::start(&pki, config, Arc::clone(&clock), stop.clone()).await?;
+                    storage.fetch_keys().await?;
+                    rucio.move_site(&site, storage.server().address().port()).await?;
+                    let url = storage.url();
+                    storages.entry(site.rse.clone()).or_insert(storage);
+                    url
+                }
             };
-            let storage = Storage::start(&pki, config, Arc::clone(&clock), stop.clone()).await?;
-            storage.fetch_keys().await?;
-            rucio.move_site(&site, storage.server().address().port()).await?;
-            sites.push((site.clone(), storage.url()));
-            storages.entry(site.rse).or_insert(storage);
+            sites.push((site, url));
         }
         for file in rucio.files().await? {
+            let size = usize::try_from(file.bytes).context("a file's size")?;
             if let Some(storage) = storages.get(&file.rse) {
-                let size = usize::try_from(file.bytes).context("a file's size")?;
                 storage.add_file(&file.path, Bytes::from(content(&file.name, size)));
             }
+            if let Some(xrootd) = xrootds.get(&file.rse) {
+                xrootd.add_file(&file.path, &content(&file.name, size))?;
+            }
         }
+        xrootds.values().try_for_each(Xrootd::own_files)?;
 
         let provider = Provider {
             name: "testbed".into(),
-            issuer: issuer.name().to_owned(),
+            issuer: format!("{}/", trusted.name.trim_end_matches('/')),
             client_id: "fts-exchange".into(),
             client_secret: ClientSecret::new(secrets[1].clone()),
             vo: VO.into(),
         };
-        // Rucio asks for tokens whose audience is FTS's bare host name, and so does conveyor by default.
+        // Rucio asks for tokens whose audience is FTS's bare host name, and so does conveyor by default. None is FTS's own URL.
+        let audiences = if settings.issuer.is_some() { Vec::new() } else { vec!["127.0.0.1".into()] };
         let config = FtsConfig {
-            audiences: vec!["127.0.0.1".into()],
+            audiences,
             ..FtsConfig::new(folder.join("fts.sqlite"), vec![provider])
         };
         let fts = Fts::start(&pki, config, clock, stop.clone()).await?;
         rucio.move_fts(&fts.url()).await?;
 
-        let grid = Self { folder, pki, issuer, storages, sites, fts, rucio, binaries, stop };
-        grid.configure(&secrets).await?;
+        let grid = Self { folder, pki, issuer, storages, xrootds, sites, fts, rucio, binaries, stop };
+        grid.configure(&secrets, settings.issuer.as_ref()).await?;
         Ok(grid)
     }
 
@@ -175,32 +224,43 @@ impl Grid {
         self.folder.join("rucio-submitter.secret")
     }
 
-    async fn configure(&self, secrets: &[String; 3]) -> Result<()> {
+    async fn configure(&self, secrets: &[String; 3], other: Option<&OtherIssuer>) -> Result<()> {
         let exchange_secret = self.folder.join("fts-exchange.secret");
-        write_secret(&self.conveyor_secret(), &secrets[0])?;
-        write_secret(&exchange_secret, &secrets[1])?;
+        let [conveyor, exchange] = [("rucio-conveyor", &secrets[0]), ("fts-exchange", &secrets[1])]
+            .map(|(client, secret)| (client.to_owned(), ClientSecret::new(secret.clone())));
+        let (conveyor, exchange) = match other {
+            Some(other) => (other.conveyor.clone(), other.exchange.clone()),
+            None => (conveyor, exchange),
+        };
+        write_secret(&self.conveyor_secret(), conveyor.1.expose())?;
+        write_secret(&exchange_secret, exchange.1.expose())?;
         write_secret(&self.submitter_secret(), &secrets[2])?;
         let ca = self.pki.ca_file().display().to_string();
         let folder = self.folder.display();
+        let (name, scope, more) = match other {
+            Some(other) => (other.trusted.name.as_str(), other.scope.as_str(), other.more.as_str()),
+            None => (self.issuer.name(), SCOPES, ""),
+        };
         let issuer = |client: &str, secret: &Path| {
             format!(
-                "url = \"{}\"\nclient_id = \"{client}\"\nclient_secret_file = \"{}\"\nca_file = \"{ca}\"\n",
-                self.issuer.name(),
+                "url = \"{name}\"\nclient_id = \"{client}\"\nclient_secret_file = \"{}\"\nca_file = \"{ca}\"\n{more}\n",
                 secret.display()
             )
         };
+        // An issuer that is asked for a resource wants a URI (RFC 8707 section 2).
+        let audience = if other.is_some() { "{url}" } else { "{host}" };
         let conveyor = format!(
-            "[rucio]\ndatabase = \"{}\"\n\n[issuer]\n{}\n[fts]\nca_file = \"{ca}\"\n\
-             scope = \"{SCOPES}\"\n\n[cache]\npath = \"{folder}/conveyor-tokens\"\nkey_file = \"{folder}/conveyor-tokens.key\"\n",
+            "[rucio]\ndatabase = \"{}\"\n\n[issuer]\n{}\n[fts]\nca_file = \"{ca}\"\naudience = \"{audience}\"\n\
+             scope = \"{scope}\"\n\n[cache]\npath = \"{folder}/conveyor-tokens\"\nkey_file = \"{folder}/conveyor-tokens.key\"\n",
             self.rucio.url(),
-            issuer("rucio-conveyor", &self.conveyor_secret()),
+            issuer(&conveyor.0, &self.conveyor_secret()),
         );
         std::fs::write(self.conveyor_config(), conveyor)?;
         let mut exchange = format!(
             "[fts]\ndatabase = \"sqlite:///{}\"\n\n[[issuer]]\n{}\n[worker]\ninterval_ms = 200\n\n[cache]\n\
              path = \"{folder}/exchange-tokens\"\nkey_file = \"{folder}/exchange-tokens.key\"\n",
             self.fts.database().display(),
-            issuer("fts-exchange", &exchange_secret),
+            issuer(&exchange.0, &exchange_secret),
         );
         for (site, url) in &self.sites {
             let (base_path, area) = given(site);
@@ -237,12 +297,17 @@ impl Grid {
         Ok(command.stdout(Stdio::piped()).stderr(file).spawn()?)
     }
 
-    /// The storage that a URL points to, and the path there.
-    pub fn storage_of<'a>(&self, url: &'a str) -> Option<(&Storage, &'a str)> {
+    /// The storage that a URL points to as its own URL, and the path there.
+    pub fn storage_of<'a>(&self, url: &'a str) -> Option<(&str, &'a str)> {
         let rest = url.strip_prefix("davs://")?;
         let (authority, path) = rest.split_at(rest.find('/')?);
-        let storage = self.storages.values().find(|s| s.server().address().to_string() == authority)?;
-        Some((storage, path))
+        let of = |storage: &&str| storage.strip_prefix("https://") == Some(authority);
+        Some((self.sites.iter().map(|(_, url)| url.as_str()).find(of)?, path))
+    }
+
+    /// The areas of the storages' files, as paths of scopes.
+    pub fn areas(sites: &[Site]) -> std::collections::BTreeSet<String> {
+        sites.iter().map(|site| given(site).1).collect()
     }
 
     /// Takes everything down.

@@ -98,6 +98,11 @@ impl Issuer {
         self.0.running.get().map_or("", |running| &running.name)
     }
 
+    /// Its keys, as its JWKS endpoint has them.
+    pub fn jwks(&self) -> Value {
+        serde_json::from_slice(&self.0.jwks).unwrap_or_default()
+    }
+
     /// Its server, to take it away and bring it back.
     ///
     /// # Panics

@@ -12,3 +12,4 @@ pub mod pki;
 pub mod rucio;
 pub mod server;
 pub mod storage;
+pub mod xrootd;

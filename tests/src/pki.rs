@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use base64::Engine as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::mint::element;
 
@@ -93,6 +94,18 @@ impl Pki {
         Ok(Arc::new(server))
     }
 
+    /// TLS settings for a client that trusts this authority.
+    ///
+    /// # Errors
+    /// When the authority's certificate can't be used.
+    pub fn client(&self) -> Result<ClientConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca.clone())?;
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(client.with_root_certificates(roots).with_no_client_auth())
+    }
+
     /// A certificate for a user with the name `/DC=<component>/CN=<name>`, and its key.
     ///
     /// # Errors
@@ -113,10 +126,22 @@ impl Pki {
         Ok((certificate.der().clone(), key))
     }
 
+    /// The servers' certificate and its key in PEM, for a server of another make.
+    pub fn server_pem(&self) -> (String, String) {
+        (pem("CERTIFICATE", &self.certificate), pem("PRIVATE KEY", self.key.secret_der()))
+    }
+
     /// TLS settings for a server.
     pub fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
+}
+
+/// Textual encoding (RFC 7468).
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 /// The subject of a certificate in the form `/DC=rig/CN=user1`; none when it can't be read. An attribute that

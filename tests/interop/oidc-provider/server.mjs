@@ -1,4 +1,4 @@
-// An OAuth2 server that nobody here wrote: npm's `oidc-provider`, for tests/it/interop_oidc_provider.rs.
+// An OAuth2 server that nobody here wrote: npm's `oidc-provider`, for tests/it/interop_oidc_provider.rs and tests/it/xrootd.rs.
 //
 // The library's own: discovery and JWKS; client authentication; client credentials; device codes and the pages on which a user
 // approves them; refresh with rotation and reuse detection; making and signing JWT access tokens; every refusal.
@@ -7,7 +7,8 @@
 // the library has none, the grant of RFC 8693 (exchange.mjs), whose refusals are ours and whose tokens are the library's.
 //
 // Usage: node server.mjs FOLDER, where FOLDER holds node_modules. The first line of standard input is a JSON object {tls: {cert,
-// key}, clients}, so that no secret is in the arguments; the first line of standard output is {"issuer": URL}. It ends when
+// key}, clients, scopes, loopback}, so that no secret is in the arguments (scopes: more than those below; loopback: whether every
+// server of 127.0.0.1 is a resource too); the first line of standard output is {"issuer": URL}. It ends when
 // standard input does, and so with the process that started it.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:https';
@@ -29,7 +30,7 @@ const jose = await load('jose');
 
 const lines = createInterface({ input: process.stdin });
 lines.once('close', () => process.exit(0));
-const { tls, clients } = JSON.parse(await new Promise((line) => lines.once('line', line)));
+const { tls, clients, scopes = [], loopback = false } = JSON.parse(await new Promise((line) => lines.once('line', line)));
 
 // Resources and the algorithm of their tokens. The library compares scopes as words and knows nothing of paths.
 const RESOURCES = {
@@ -42,17 +43,24 @@ const SCOPES = [
   'storage.read:/data', 'storage.read:/data/a',
   'storage.create:/data', 'storage.modify:/data', 'storage.modify:/data/a',
   'storage.stage:/data',
+  ...scopes,
 ];
 const TOKEN_LIFE_S = 600;
 
-function resourceServer(resource) {
+function algorithm(resource) {
+  if (loopback && new URL(resource).hostname === '127.0.0.1') return 'ES256';
   if (!Object.hasOwn(RESOURCES, resource)) throw new errors.InvalidTarget(`unknown resource: ${resource}`);
+  return RESOURCES[resource];
+}
+
+function resourceServer(resource) {
+  const alg = algorithm(resource);
   return {
     scope: SCOPES.join(' '),
     audience: resource,
     accessTokenTTL: TOKEN_LIFE_S,
     accessTokenFormat: 'jwt',
-    jwt: { sign: { alg: RESOURCES[resource] } },
+    jwt: { sign: { alg } },
   };
 }
 
@@ -81,7 +89,8 @@ const provider = new Provider(issuer, {
     resourceIndicators: { enabled: true, getResourceServerInfo: (_ctx, resource) => resourceServer(resource) },
   },
   findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
-  extraTokenClaims: (_ctx, token) => (token.resourceServer ? { 'wlcg.ver': '1.0' } : undefined),
+  // XRootD with SciTokens refuses a token without `nbf` (observed).
+  extraTokenClaims: (_ctx, token) => (token.resourceServer ? { 'wlcg.ver': '1.0', nbf: Math.floor(Date.now() / 1000) } : undefined),
   // Always, where the library by default rotates only what is near its end.
   rotateRefreshToken: true,
   ttl: {

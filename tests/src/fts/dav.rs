@@ -3,23 +3,24 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use reqwest::{Client, Method, RequestBuilder, Response};
 use token_core::AccessToken;
-use token_core::http::{self, HttpSettings};
 use url::Url;
 
 use super::failure::Trouble;
+use super::wire::{Reply, Request, Wire};
 use crate::pki::Pki;
 
-/// Longest answer read, but for a copy's markers, of which only the last line is kept.
+/// How much of an answer is kept.
 const LIMIT: usize = 1024 * 1024;
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// A copy lasts as long as it lasts.
+const COPY_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A client of storage.
 #[derive(Clone)]
 pub(super) struct Dav {
-    client: Client,
-    /// With a longer time-out: a copy lasts as long as it lasts.
-    copier: Client,
+    wire: Wire,
 }
 
 /// One end of a transfer: a URL, and the token that goes with it.
@@ -32,37 +33,25 @@ pub(super) struct End {
 impl Dav {
     /// A client that trusts the box's authority.
     pub(super) fn new(pki: &Pki) -> Result<Self> {
-        let settings = |timeout| HttpSettings {
-            ca_file: Some(pki.ca_file().to_owned()),
-            connect_timeout: Duration::from_secs(5),
-            timeout,
-        };
-        let client = http::client(&settings(Duration::from_secs(60)))?;
-        let copier = http::client(&settings(Duration::from_secs(3600)))?;
-        Ok(Self { client, copier })
+        Ok(Self { wire: Wire::new(pki.client()?) })
     }
 
     /// The size of a file or directory, by PROPFIND.
     pub(super) async fn stat(&self, end: &End) -> Result<u64, Trouble> {
-        let request = self.request("PROPFIND", end)?.header("Depth", "0");
-        let response = accepted(send(request).await?)?;
-        let body = http::body(response, LIMIT).await.map_err(trouble)?.unwrap_or_default();
-        Ok(content_length(&String::from_utf8_lossy(&body)).unwrap_or(0))
+        let reply = self.accepted("PROPFIND", end, vec![("Depth", "0".into())]).await?;
+        Ok(content_length(&String::from_utf8_lossy(&reply.body)).unwrap_or(0))
     }
 
     /// Whether HEAD finds the file.
     pub(super) async fn head(&self, end: &End) -> Result<u64, Trouble> {
-        let response = accepted(send(self.request("HEAD", end)?).await?)?;
-        let length = response.headers().get(reqwest::header::CONTENT_LENGTH);
-        Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0))
+        let reply = self.accepted("HEAD", end, Vec::new()).await?;
+        Ok(reply.header("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0))
     }
 
     /// The checksum that the storage has (RFC 3230), or none if it tells none.
     pub(super) async fn checksum(&self, end: &End, algorithm: &str) -> Result<Option<String>, Trouble> {
-        let request = self.request("HEAD", end)?.header("Want-Digest", algorithm);
-        let response = accepted(send(request).await?)?;
-        let digest =
-            response.headers().get("Digest").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let reply = self.accepted("HEAD", end, vec![("Want-Digest", algorithm.to_owned())]).await?;
+        let digest = reply.header("Digest").unwrap_or_default();
         let found = digest.split(',').filter_map(|item| item.trim().split_once('='));
         Ok(found
             .filter(|(name, _)| name.eq_ignore_ascii_case(algorithm))
@@ -72,62 +61,38 @@ impl Dav {
 
     /// MKCOL, DELETE, and the POST that asks for a macaroon: only their status matters.
     pub(super) async fn plain(&self, method: &str, end: &End) -> Result<(), Trouble> {
-        accepted(send(self.request(method, end)?).await?).map(drop)
+        self.accepted(method, end, Vec::new()).await.map(drop)
     }
 
     /// Third-party pull: COPY to the destination, which reads the source with the source's token. Gives the last line of
-    /// the markers.
+    /// the markers; when the connection breaks off, what was the last line then is no success.
     pub(super) async fn pull(&self, source: &End, destination: &End) -> Result<String, Trouble> {
-        let mut request = request(&self.copier, "COPY", destination)?
-            .header("Source", source.url.as_str())
-            .header("Credential", "none")
-            .header("RequireChecksumVerification", "false");
+        let mut headers = vec![
+            ("Source", source.url.to_string()),
+            ("Credential", "none".into()),
+            ("RequireChecksumVerification", "false".into()),
+        ];
         if let Some(token) = &source.token {
-            request = request.header("TransferHeaderAuthorization", format!("Bearer {}", token.expose()));
+            headers.push(("TransferHeaderAuthorization", format!("Bearer {}", token.expose())));
         }
-        let mut response = accepted(send(request).await?)?;
-        let mut line = Vec::new();
-        // A connection that breaks off ends the markers: what was the last line then is no success.
-        while let Ok(Some(chunk)) = response.chunk().await {
-            for byte in chunk {
-                if line.last() == Some(&b'\n') {
-                    line.clear();
-                }
-                if line.len() < LIMIT {
-                    line.push(byte);
-                }
-            }
-        }
-        Ok(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned())
+        let body = self.accepted("COPY", destination, headers).await?.body;
+        let text = String::from_utf8_lossy(&body);
+        Ok(text.trim_end_matches('\n').rsplit('\n').next().unwrap_or_default().to_owned())
     }
 
-    fn request(&self, method: &str, end: &End) -> Result<RequestBuilder, Trouble> {
-        request(&self.client, method, end)
+    async fn accepted(
+        &self,
+        method: &str,
+        end: &End,
+        mut headers: Vec<(&'static str, String)>,
+    ) -> Result<Reply, Trouble> {
+        if let Some(token) = &end.token {
+            headers.push(("Authorization", format!("Bearer {}", token.expose())));
+        }
+        let timeout = if method == "COPY" { COPY_TIMEOUT } else { TIMEOUT };
+        let reply = self.wire.send(Request { method, url: &end.url, headers, timeout, limit: LIMIT }).await?;
+        if (200..300).contains(&reply.status) { Ok(reply) } else { Err(Trouble::Status(reply.status)) }
     }
-}
-
-fn request(client: &Client, method: &str, end: &End) -> Result<RequestBuilder, Trouble> {
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Trouble::Unreachable)?;
-    let request = client.request(method, end.url.clone());
-    Ok(match &end.token {
-        Some(token) => request.bearer_auth(token.expose()),
-        None => request,
-    })
-}
-
-#[expect(clippy::disallowed_methods, reason = "no redirects, time-outs set, bodies bounded by the callers")]
-async fn send(request: RequestBuilder) -> Result<Response, Trouble> {
-    request.send().await.map_err(trouble)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn trouble(error: reqwest::Error) -> Trouble {
-    if error.is_timeout() { Trouble::Silent } else { Trouble::Unreachable }
-}
-
-fn accepted(response: Response) -> Result<Response, Trouble> {
-    let status = response.status();
-    if status.is_success() { Ok(response) } else { Err(Trouble::Status(status.as_u16())) }
 }
 
 /// `getcontentlength` of a PROPFIND answer (RFC 4918 section 15.4), whatever the prefix of its name.

@@ -23,6 +23,7 @@ mod rest;
 mod scheduler;
 mod schema;
 mod settings;
+mod sql;
 mod store;
 mod submission;
 mod surl;
@@ -41,7 +42,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use sqlx::Row as _;
 use token_core::{ClientSecret, Clock};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,7 @@ use crate::pki::Pki;
 use crate::server::Server;
 use dav::Dav;
 use schema::Database;
+use sql::statement;
 use trust::Trust;
 
 /// How one FTS instance is set up.
@@ -59,6 +60,8 @@ use trust::Trust;
 pub struct FtsConfig {
     /// The SQLite file. What is in it already is kept.
     pub database: PathBuf,
+    /// Or the `mysql://` URL of a database on a server, where FTS's tables are.
+    pub mysql: Option<String>,
     /// The REST port on loopback; 0 is any free one.
     pub port: u16,
     /// `AuthorizedAudiences`; empty is the instance's own URL.
@@ -78,6 +81,7 @@ impl FtsConfig {
     pub fn new(database: impl Into<PathBuf>, providers: Vec<Provider>) -> Self {
         Self {
             database: database.into(),
+            mysql: None,
             port: 0,
             audiences: Vec::new(),
             providers,
@@ -188,13 +192,13 @@ impl Fts {
                 provider.issuer
             );
         }
-        let database = Database::open(&config.database, &config.providers).await?;
+        let database = Database::open(&config).await?;
         let mut write = database.write().await?;
-        sqlx::query(
+        statement(
             "UPDATE t_file SET file_state = 'SUBMITTED', start_time = NULL, transfer_host = NULL, pid = NULL \
              WHERE file_state IN ('READY', 'ACTIVE')",
         )
-        .execute(&mut *write)
+        .execute(&mut write)
         .await?;
         write.commit().await?;
 
@@ -272,8 +276,8 @@ impl Fts {
     /// When the database can't be read.
     pub async fn counts(&self) -> Result<Counts> {
         let reader = &self.inner.database.reader;
-        let jobs = sqlx::query("SELECT count(*) FROM t_job").fetch_one(reader).await?;
-        let files = sqlx::query("SELECT file_state, count(*) FROM t_file GROUP BY file_state")
+        let jobs = statement("SELECT count(*) FROM t_job").fetch_one(reader).await?;
+        let files = statement("SELECT file_state, count(*) FROM t_file GROUP BY file_state")
             .fetch_all(reader)
             .await?;
         let whole = |number: i64| u64::try_from(number).unwrap_or(0);

@@ -77,6 +77,8 @@ pub struct GridSettings {
     pub rucio: PathBuf,
     /// Or the URL of one on PostgreSQL, which is used as it is and changed.
     pub postgres: Option<String>,
+    /// The `mysql://` URL of a database with FTS's tables, for FTS in place of a SQLite file.
+    pub fts_mysql: Option<String>,
     /// How long the tokens of both clients live.
     pub token_life: Duration,
     /// Or, for those that `token-exchange` gets, how long they live.
@@ -99,6 +101,7 @@ impl GridSettings {
             folder: folder.into(),
             rucio,
             postgres: None,
+            fts_mysql: None,
             token_life: Duration::from_secs(3600),
             endpoint_token_life: None,
             xrootd: None,
@@ -194,13 +197,14 @@ impl Grid {
         let audiences = if settings.issuer.is_some() { Vec::new() } else { vec!["127.0.0.1".into()] };
         let config = FtsConfig {
             audiences,
+            mysql: settings.fts_mysql.clone(),
             ..FtsConfig::new(folder.join("fts.sqlite"), vec![provider])
         };
         let fts = Fts::start(&pki, config, clock, stop.clone()).await?;
         rucio.move_fts(&fts.url()).await?;
 
         let grid = Self { folder, pki, issuer, storages, xrootds, sites, fts, rucio, binaries, stop };
-        grid.configure(&secrets, settings.issuer.as_ref()).await?;
+        grid.configure(&secrets, settings.issuer.as_ref(), settings.fts_mysql).await?;
         Ok(grid)
     }
 
@@ -224,7 +228,12 @@ impl Grid {
         self.folder.join("rucio-submitter.secret")
     }
 
-    async fn configure(&self, secrets: &[String; 3], other: Option<&OtherIssuer>) -> Result<()> {
+    async fn configure(
+        &self,
+        secrets: &[String; 3],
+        other: Option<&OtherIssuer>,
+        mysql: Option<String>,
+    ) -> Result<()> {
         let exchange_secret = self.folder.join("fts-exchange.secret");
         let [conveyor, exchange] = [("rucio-conveyor", &secrets[0]), ("fts-exchange", &secrets[1])]
             .map(|(client, secret)| (client.to_owned(), ClientSecret::new(secret.clone())));
@@ -257,9 +266,9 @@ impl Grid {
         );
         std::fs::write(self.conveyor_config(), conveyor)?;
         let mut exchange = format!(
-            "[fts]\ndatabase = \"sqlite:///{}\"\n\n[[issuer]]\n{}\n[worker]\ninterval_ms = 200\n\n[cache]\n\
+            "[fts]\ndatabase = \"{}\"\n\n[[issuer]]\n{}\n[worker]\ninterval_ms = 200\n\n[cache]\n\
              path = \"{folder}/exchange-tokens\"\nkey_file = \"{folder}/exchange-tokens.key\"\n",
-            self.fts.database().display(),
+            mysql.unwrap_or_else(|| format!("sqlite:///{}", self.fts.database().display())),
             issuer(&exchange.0, &exchange_secret),
         );
         for (site, url) in &self.sites {

@@ -207,7 +207,9 @@ async fn verify(grid: &Grid, outcome: &mut Outcome) -> Result<()> {
     for request in grid.rucio.wanted().await?.into_iter().filter(|request| request.state == "S") {
         let url = request.destination_url.clone().context("a submitted request without a destination URL")?;
         let (storage, path) = grid.storage_of(&url).with_context(|| format!("{url} is not in the grid"))?;
-        if let Some(body) = grid.xrootds.values().find(|xrootd| xrootd.url() == storage).map(|x| x.read_file(path)) {
+        if let Some(body) =
+            grid.xrootds.values().find(|xrootd| xrootd.url() == storage).map(|x| x.read_file(path))
+        {
             outcome.count(&request, &body.unwrap_or_default())?;
             continue;
         }

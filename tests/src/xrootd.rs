@@ -98,7 +98,10 @@ impl Xrootd {
             if ended.is_some() || began.elapsed() > START {
                 let log = std::fs::read_to_string(at("log")).unwrap_or_default();
                 let last: Vec<_> = log.lines().rev().take(12).collect();
-                bail!("XRootD does not listen ({ended:?}): {}", last.into_iter().rev().collect::<Vec<_>>().join(" | "));
+                bail!(
+                    "XRootD does not listen ({ended:?}): {}",
+                    last.into_iter().rev().collect::<Vec<_>>().join(" | ")
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

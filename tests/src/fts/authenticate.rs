@@ -3,12 +3,12 @@
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use sqlx::Row as _;
 use token_core::AccessToken;
 
 use super::Inner;
 use super::answer::Refusal;
 use super::caller::{Caller, Method, User, delegation_id, vos};
+use super::sql::statement;
 
 /// Works out who sent these headers, over a connection with this certificate name.
 pub(super) async fn caller(
@@ -40,7 +40,7 @@ pub(super) async fn caller(
     if !fts.config.rest.authorizes(vos) {
         return Err(Refusal::Html(StatusCode::FORBIDDEN, "The user does not belong to any authorized vo"));
     }
-    let banned = sqlx::query("SELECT 1 FROM t_bad_dns WHERE dn = ?").bind(dn);
+    let banned = statement("SELECT 1 FROM t_bad_dns WHERE dn = ?").bind(dn);
     if banned.fetch_optional(&fts.database.reader).await?.is_some() {
         return Err(Refusal::Html(StatusCode::FORBIDDEN, "The user has been banned"));
     }
@@ -97,6 +97,6 @@ async fn bearer(fts: &Inner, token: &str) -> Result<Caller, Refusal> {
 
 /// The VO that an operator has written down for this user.
 async fn gridmap(fts: &Inner, dn: &str) -> Result<Option<String>, Refusal> {
-    let row = sqlx::query("SELECT vo FROM t_gridmap WHERE dn = ?").bind(dn);
+    let row = statement("SELECT vo FROM t_gridmap WHERE dn = ?").bind(dn);
     Ok(row.fetch_optional(&fts.database.reader).await?.map(|row| row.get(0)))
 }

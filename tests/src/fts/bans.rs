@@ -9,7 +9,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
-use sqlx::{Row as _, Sqlite, Transaction};
 
 use super::Inner;
 use super::answer::{Refusal, json_answer};
@@ -17,6 +16,7 @@ use super::caller::Caller;
 use super::change::ACTIVE;
 use super::params::truthy;
 use super::schema::timestamp;
+use super::sql::{Writing, statement};
 
 type Parameters = Query<HashMap<String, String>>;
 
@@ -44,8 +44,8 @@ pub(super) async fn ban_storage(
     };
     let now = timestamp(fts.clock.now());
     let mut write = fts.database.write().await?;
-    sqlx::query(
-        "INSERT OR REPLACE INTO t_bad_ses (se, message, addition_time, admin_dn, vo, status) VALUES (?, ?, ?, ?, ?, ?)",
+    statement(
+        "REPLACE INTO t_bad_ses (se, message, addition_time, admin_dn, vo, status) VALUES (?, ?, ?, ?, ?, ?)",
     )
     .bind(storage)
     .bind(text(&input, "message").unwrap_or_default())
@@ -53,7 +53,7 @@ pub(super) async fn ban_storage(
     .bind(&user.dn)
     .bind(vo)
     .bind(status)
-    .execute(&mut *write)
+    .execute(&mut write)
     .await?;
     let met = match status {
         "CANCEL" => cancel_transfers(&mut write, storage, vo, &now).await?,
@@ -65,40 +65,44 @@ pub(super) async fn ban_storage(
 
 /// Cancels what goes from or to the storage. Another replica takes over; a job with nothing left is cancelled.
 async fn cancel_transfers(
-    write: &mut Transaction<'static, Sqlite>,
+    write: &mut Writing,
     storage: &str,
     vo: &str,
     now: &str,
 ) -> Result<BTreeSet<String>, sqlx::Error> {
-    let rows = sqlx::query(
-        "UPDATE t_file SET file_state = 'CANCELED', reason = 'Storage banned', finish_time = ?1, dest_surl_uuid = NULL \
-         WHERE (source_se = ?2 OR dest_se = ?2) AND vo_name = ?3 \
-         AND (file_state = 'NOT_USED' OR file_state IN (SELECT value FROM json_each(?4))) RETURNING job_id, file_index",
+    let find = format!(
+        "SELECT file_id, job_id, file_index FROM t_file WHERE (source_se = ? OR dest_se = ?) AND vo_name = ? \
+         AND (file_state = 'NOT_USED' OR file_state IN (??)){}",
+        write.lock()
+    );
+    let rows =
+        statement(find).bind(storage).bind(storage).bind(vo).bind_all(ACTIVE).fetch_all(&mut *write).await?;
+    statement(
+        "UPDATE t_file SET file_state = 'CANCELED', reason = 'Storage banned', finish_time = ?, dest_surl_uuid = NULL \
+         WHERE file_id IN (??)",
     )
     .bind(now)
-    .bind(storage)
-    .bind(vo)
-    .bind(ACTIVE)
-    .fetch_all(&mut **write)
+    .bind_all(rows.iter().map(|row| row.get::<i64>(0)))
+    .execute(&mut *write)
     .await?;
     let mut met = BTreeSet::new();
     for row in rows {
-        let job: String = row.get(0);
-        sqlx::query(
+        let job: String = row.get(1);
+        statement(
             "UPDATE t_file SET file_state = 'SUBMITTED' WHERE file_id = (SELECT min(file_id) FROM t_file \
              WHERE job_id = ? AND file_index = ? AND file_state = 'NOT_USED')",
         )
         .bind(&job)
-        .bind(row.get::<i64, _>(1))
-        .execute(&mut **write)
+        .bind(row.get::<i64>(2))
+        .execute(&mut *write)
         .await?;
-        sqlx::query(
-            "UPDATE t_job SET job_state = 'CANCELED', job_finished = ?1, reason = NULL WHERE job_id = ?2 AND NOT EXISTS \
-             (SELECT 1 FROM t_file WHERE job_id = ?2 AND file_state NOT IN ('CANCELED', 'FINISHED', 'FAILED'))",
+        statement("UPDATE t_job SET job_state = 'CANCELED', job_finished = ?, reason = NULL WHERE job_id = ? AND NOT EXISTS \
+             (SELECT 1 FROM t_file WHERE job_id = ? AND file_state NOT IN ('CANCELED', 'FINISHED', 'FAILED'))",
         )
         .bind(now)
         .bind(&job)
-        .execute(&mut **write)
+        .bind(&job)
+        .execute(&mut *write)
         .await?;
         met.insert(job);
     }
@@ -106,21 +110,21 @@ async fn cancel_transfers(
 }
 
 /// Holds what has not begun.
-async fn hold(
-    write: &mut Transaction<'static, Sqlite>,
-    storage: &str,
-    vo: &str,
-) -> Result<BTreeSet<String>, sqlx::Error> {
-    let rows = sqlx::query(
+async fn hold(write: &mut Writing, storage: &str, vo: &str) -> Result<BTreeSet<String>, sqlx::Error> {
+    let find = format!(
+        "SELECT file_id, job_id FROM t_file WHERE (source_se = ? OR dest_se = ?) AND vo_name = ? \
+         AND file_state IN ('SUBMITTED', 'STAGING'){}",
+        write.lock()
+    );
+    let rows = statement(find).bind(storage).bind(storage).bind(vo).fetch_all(&mut *write).await?;
+    statement(
         "UPDATE t_file SET file_state = CASE file_state WHEN 'STAGING' THEN 'ON_HOLD_STAGING' ELSE 'ON_HOLD' END \
-         WHERE (source_se = ?1 OR dest_se = ?1) AND vo_name = ?2 AND file_state IN ('SUBMITTED', 'STAGING') \
-         RETURNING job_id",
+         WHERE file_id IN (??)",
     )
-    .bind(storage)
-    .bind(vo)
-    .fetch_all(&mut **write)
+    .bind_all(rows.iter().map(|row| row.get::<i64>(0)))
+    .execute(write)
     .await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| row.get(1)).collect())
 }
 
 /// `GET /ban/se`.
@@ -129,18 +133,19 @@ pub(super) async fn storages(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Refusal> {
     caller.administrator()?;
-    let rows =
-        sqlx::query("SELECT se, message, addition_time, admin_dn, vo, status FROM t_bad_ses ORDER BY se")
-            .fetch_all(&fts.database.reader)
-            .await?;
+    let rows = statement(
+        "SELECT se, message, CAST(addition_time AS CHAR), admin_dn, vo, status FROM t_bad_ses ORDER BY se",
+    )
+    .fetch_all(&fts.database.reader)
+    .await?;
     let entries = rows.iter().map(|row| {
         json!({
-            "se": row.get::<&str, _>(0),
-            "message": row.get::<Option<&str>, _>(1),
-            "addition_time": row.get::<&str, _>(2).replacen(' ', "T", 1),
-            "admin_dn": row.get::<Option<&str>, _>(3),
-            "vo": row.get::<&str, _>(4),
-            "status": row.get::<&str, _>(5),
+            "se": row.get::<&str>(0),
+            "message": row.get::<Option<&str>>(1),
+            "addition_time": row.get::<&str>(2).replacen(' ', "T", 1),
+            "admin_dn": row.get::<Option<&str>>(3),
+            "vo": row.get::<&str>(4),
+            "status": row.get::<&str>(5),
         })
     });
     Ok(json_answer(StatusCode::OK, &entries.collect()))
@@ -157,14 +162,24 @@ pub(super) async fn unban_storage(
     let storage = query.get("storage").filter(|storage| !storage.is_empty()).ok_or_else(missing)?;
     let vo = user.vo()?;
     let mut write = fts.database.write().await?;
-    for sql in [
-        "DELETE FROM t_bad_ses WHERE se = ?1 AND vo = ?2",
+    statement("DELETE FROM t_bad_ses WHERE se = ? AND vo = ?")
+        .bind(storage)
+        .bind(vo)
+        .execute(&mut write)
+        .await?;
+    let find = format!(
+        "SELECT DISTINCT job_id FROM t_file WHERE (source_se = ? OR dest_se = ?) AND vo_name = ? \
+         AND file_state IN ('ON_HOLD', 'ON_HOLD_STAGING'){}",
+        write.lock()
+    );
+    let rows = statement(find).bind(storage).bind(storage).bind(vo).fetch_all(&mut write).await?;
+    statement(
         "UPDATE t_file SET file_state = CASE file_state WHEN 'ON_HOLD_STAGING' THEN 'STAGING' ELSE 'SUBMITTED' END \
-         WHERE file_state IN ('ON_HOLD', 'ON_HOLD_STAGING') AND job_id IN (SELECT job_id FROM t_file \
-         WHERE (source_se = ?1 OR dest_se = ?1) AND vo_name = ?2 AND file_state IN ('ON_HOLD', 'ON_HOLD_STAGING'))",
-    ] {
-        sqlx::query(sql).bind(storage).bind(vo).execute(&mut *write).await?;
-    }
+         WHERE file_state IN ('ON_HOLD', 'ON_HOLD_STAGING') AND job_id IN (??)",
+    )
+    .bind_all(rows.iter().map(|row| row.get::<String>(0)))
+    .execute(&mut write)
+    .await?;
     write.commit().await?;
     Ok(nothing())
 }
@@ -186,32 +201,31 @@ pub(super) async fn ban_user(
     }
     let now = timestamp(fts.clock.now());
     let mut write = fts.database.write().await?;
-    sqlx::query(
-        "INSERT OR REPLACE INTO t_bad_dns (dn, message, addition_time, admin_dn, status) VALUES (?, ?, ?, ?, 'CANCEL')",
+    statement(
+        "REPLACE INTO t_bad_dns (dn, message, addition_time, admin_dn, status) VALUES (?, ?, ?, ?, 'CANCEL')",
     )
     .bind(dn)
     .bind(text(&input, "message").unwrap_or_default())
     .bind(&now)
     .bind(&user.dn)
-    .execute(&mut *write)
+    .execute(&mut write)
     .await?;
-    let rows = sqlx::query(
-        "UPDATE t_job SET job_state = 'CANCELED', reason = 'User banned', job_finished = ? WHERE user_dn = ? \
-         AND job_finished IS NULL RETURNING job_id",
-    )
-    .bind(&now)
-    .bind(dn)
-    .fetch_all(&mut *write)
-    .await?;
+    let find = format!("SELECT job_id FROM t_job WHERE user_dn = ? AND job_finished IS NULL{}", write.lock());
+    let rows = statement(find).bind(dn).fetch_all(&mut write).await?;
     let met: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    sqlx::query(
+    statement("UPDATE t_job SET job_state = 'CANCELED', reason = 'User banned', job_finished = ? WHERE job_id IN (??)")
+        .bind(&now)
+        .bind_all(&met)
+        .execute(&mut write)
+        .await?;
+    statement(
         "UPDATE t_file SET file_state = 'CANCELED', reason = 'User banned', finish_time = ? \
-         WHERE job_id IN (SELECT value FROM json_each(?)) AND file_state IN (SELECT value FROM json_each(?))",
+         WHERE job_id IN (??) AND file_state IN (??)",
     )
     .bind(&now)
-    .bind(json!(met).to_string())
-    .bind(ACTIVE)
-    .execute(&mut *write)
+    .bind_all(&met)
+    .bind_all(ACTIVE)
+    .execute(&mut write)
     .await?;
     write.commit().await?;
     Ok(json_answer(StatusCode::OK, &json!(met)))
@@ -223,15 +237,16 @@ pub(super) async fn users(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Refusal> {
     caller.administrator()?;
-    let rows = sqlx::query("SELECT dn, message, addition_time, admin_dn FROM t_bad_dns ORDER BY dn")
-        .fetch_all(&fts.database.reader)
-        .await?;
+    let rows =
+        statement("SELECT dn, message, CAST(addition_time AS CHAR), admin_dn FROM t_bad_dns ORDER BY dn")
+            .fetch_all(&fts.database.reader)
+            .await?;
     let entries = rows.iter().map(|row| {
         json!({
-            "dn": row.get::<&str, _>(0),
-            "message": row.get::<Option<&str>, _>(1),
-            "addition_time": row.get::<Option<String>, _>(2).map(|time| time.replacen(' ', "T", 1)),
-            "admin_dn": row.get::<Option<&str>, _>(3),
+            "dn": row.get::<&str>(0),
+            "message": row.get::<Option<&str>>(1),
+            "addition_time": row.get::<Option<String>>(2).map(|time| time.replacen(' ', "T", 1)),
+            "admin_dn": row.get::<Option<&str>>(3),
         })
     });
     Ok(json_answer(StatusCode::OK, &entries.collect()))
@@ -247,7 +262,7 @@ pub(super) async fn unban_user(
     let missing = || Refusal::bad("Missing user_dn parameter");
     let dn = query.get("user_dn").filter(|dn| !dn.is_empty()).ok_or_else(missing)?;
     let mut write = fts.database.write().await?;
-    sqlx::query("DELETE FROM t_bad_dns WHERE dn = ?").bind(dn).execute(&mut *write).await?;
+    statement("DELETE FROM t_bad_dns WHERE dn = ?").bind(dn).execute(&mut write).await?;
     write.commit().await?;
     Ok(nothing())
 }

@@ -7,7 +7,6 @@ use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Map, Value};
-use sqlx::Row as _;
 
 use super::Inner;
 use super::answer::{Refusal, json_answer};
@@ -15,11 +14,21 @@ use super::caller::{Caller, User};
 use super::jobs::{job, one_or_many, reached};
 use super::rest::dictionary;
 use super::schema::timestamp;
+use super::sql::statement;
 use super::view;
 
 /// States of a file that a cancellation touches. TOKEN_PREP, NOT_USED and ON_HOLD are not among them: such a file is left
 /// behind, and runs if it is released afterwards (observed).
-pub(super) const ACTIVE: &str = r#"["STAGING","STARTED","SUBMITTED","READY","ACTIVE","ARCHIVING","QOS_TRANSITION","QOS_REQUEST_SUBMITTED"]"#;
+pub(super) const ACTIVE: [&str; 8] = [
+    "STAGING",
+    "STARTED",
+    "SUBMITTED",
+    "READY",
+    "ACTIVE",
+    "ARCHIVING",
+    "QOS_TRANSITION",
+    "QOS_REQUEST_SUBMITTED",
+];
 
 /// `t_job.job_state` at its end.
 pub(super) const TERMINAL: [&str; 4] = ["FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED"];
@@ -70,24 +79,23 @@ pub(super) async fn cancel(
     let now = timestamp(fts.clock.now());
     let mut write = fts.database.write().await?;
     for id in &open {
-        sqlx::query(
+        statement(
             "UPDATE t_job SET job_state = 'CANCELED', cancel_job = 'Y', job_finished = ?, \
              reason = 'Job canceled by the user' WHERE job_id = ?",
         )
         .bind(&now)
         .bind(id)
-        .execute(&mut *write)
+        .execute(&mut write)
         .await?;
         // A running one (`pid`) gets no finish time, which is how the server knows that it is to be signalled.
-        sqlx::query(
-            "UPDATE t_file SET file_state = 'CANCELED', reason = 'Job canceled by the user', dest_surl_uuid = NULL, \
+        statement("UPDATE t_file SET file_state = 'CANCELED', reason = 'Job canceled by the user', dest_surl_uuid = NULL, \
              finish_time = CASE WHEN pid IS NULL THEN ? END \
-             WHERE job_id = ? AND file_state IN (SELECT value FROM json_each(?))",
+             WHERE job_id = ? AND file_state IN (??)",
         )
         .bind(&now)
         .bind(id)
-        .bind(ACTIVE)
-        .execute(&mut *write)
+        .bind_all(ACTIVE)
+        .execute(&mut write)
         .await?;
     }
     write.commit().await?;
@@ -116,7 +124,7 @@ pub(super) async fn modify(
                 "UPDATE t_job SET priority = ? WHERE job_id = ?",
                 "UPDATE t_file SET priority = ? WHERE job_id = ?",
             ] {
-                sqlx::query(sql).bind(priority).bind(id).execute(&mut *write).await?;
+                statement(sql).bind(priority).bind(id).execute(&mut write).await?;
             }
         }
         write.commit().await?;
@@ -164,11 +172,10 @@ pub(super) async fn cancel_files(
         return Err(Refusal::bad(format!("Multihop or reuse jobs must be cancelled at once ({kind})")));
     }
     let now = timestamp(fts.clock.now());
-    let active: Vec<String> = serde_json::from_str(ACTIVE).unwrap_or_default();
     let mut write = fts.database.write().await?;
-    let rows = sqlx::query("SELECT file_id, file_state FROM t_file WHERE job_id = ?")
+    let rows = statement("SELECT file_id, file_state FROM t_file WHERE job_id = ?")
         .bind(&id)
-        .fetch_all(&mut *write)
+        .fetch_all(&mut write)
         .await?;
     let mut states: Vec<(i64, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let mut answer: Vec<Value> = Vec::new();
@@ -177,26 +184,25 @@ pub(super) async fn cancel_files(
             answer.push("File does not belong to the job".into());
             continue;
         };
-        if active.contains(state) {
-            sqlx::query(
-                "UPDATE t_file SET file_state = 'CANCELED', finish_time = ?, dest_surl_uuid = NULL WHERE file_id = ?",
+        if ACTIVE.contains(&state.as_str()) {
+            statement("UPDATE t_file SET file_state = 'CANCELED', finish_time = ?, dest_surl_uuid = NULL WHERE file_id = ?",
             )
             .bind(&now)
             .bind(*file)
-            .execute(&mut *write)
+            .execute(&mut write)
             .await?;
             "CANCELED".clone_into(state);
         }
         answer.push(state.clone().into());
     }
     // A file in TOKEN_PREP does not count as open, so that the job is cancelled around it (observed).
-    if !states.iter().any(|(_, state)| active.contains(state)) {
-        sqlx::query(
+    if !states.iter().any(|(_, state)| ACTIVE.contains(&state.as_str())) {
+        statement(
             "UPDATE t_job SET job_state = 'CANCELED', cancel_job = 'Y', job_finished = ? WHERE job_id = ?",
         )
         .bind(&now)
         .bind(&id)
-        .execute(&mut *write)
+        .execute(&mut write)
         .await?;
     }
     write.commit().await?;

@@ -7,13 +7,13 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value};
-use sqlx::Row as _;
 use token_core::UnixSeconds;
 
 use super::Inner;
 use super::answer::{Refusal, json_answer};
 use super::caller::{Caller, User};
 use super::schema::timestamp;
+use super::sql::statement;
 use super::view::{self, Ended};
 
 type Answer = Result<Response, Refusal>;
@@ -123,21 +123,20 @@ pub(super) async fn retries(
     // What is no number is no file's.
     let file: i64 = file.parse().unwrap_or(0);
     let shown = view::file(&fts.database.reader, file).await?;
-    let rows = sqlx::query(
-        "SELECT attempt, datetime, reason, transfer_host, log_file FROM t_file_retry_errors WHERE file_id = ? \
+    let rows = statement("SELECT attempt, CAST(datetime AS CHAR), reason, transfer_host, log_file FROM t_file_retry_errors WHERE file_id = ? \
          ORDER BY attempt",
     )
     .bind(file)
     .fetch_all(&fts.database.reader)
     .await?;
     let entries = rows.iter().map(|row| {
-        let time = row.get::<Option<String>, _>(1).map(|time| time.replacen(' ', "T", 1));
+        let time = row.get::<Option<String>>(1).map(|time| time.replacen(' ', "T", 1));
         serde_json::json!({
-            "attempt": row.get::<i64, _>(0),
+            "attempt": row.get::<i64>(0),
             "datetime": time,
-            "reason": row.get::<Option<String>, _>(2),
-            "transfer_host": row.get::<Option<String>, _>(3),
-            "log_file": row.get::<Option<String>, _>(4),
+            "reason": row.get::<Option<String>>(2),
+            "transfer_host": row.get::<Option<String>>(3),
+            "log_file": row.get::<Option<String>>(4),
             "file_id": file,
             "file": shown,
         })

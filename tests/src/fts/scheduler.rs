@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::Row as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::dav::Dav;
 use super::schema::timestamp;
+use super::sql::statement;
 use super::store::HOST;
 use super::work;
 
@@ -74,8 +74,8 @@ async fn round(
 /// A cancelled file without a finish time is one whose transfer is to be ended.
 async fn signal_cancelled(fts: &Inner, running: &Running) -> Result<(), sqlx::Error> {
     const CANCELLED: &str = "file_state = 'CANCELED' AND pid IS NOT NULL AND finish_time IS NULL";
-    let find = sqlx::AssertSqlSafe(format!("SELECT file_id FROM t_file WHERE {CANCELLED}"));
-    let rows = sqlx::query(find).fetch_all(&fts.database.reader).await?;
+    let find = format!("SELECT file_id FROM t_file WHERE {CANCELLED}");
+    let rows = statement(find).fetch_all(&fts.database.reader).await?;
     if rows.is_empty() {
         return Ok(());
     }
@@ -85,10 +85,10 @@ async fn signal_cancelled(fts: &Inner, running: &Running) -> Result<(), sqlx::Er
         if let Some(transfer) = running.with(|running| running.get(&file_id).cloned()) {
             transfer.cancel();
         }
-        sqlx::query("UPDATE t_file SET finish_time = ? WHERE file_id = ? AND file_state = 'CANCELED'")
+        statement("UPDATE t_file SET finish_time = ? WHERE file_id = ? AND file_state = 'CANCELED'")
             .bind(timestamp(fts.clock.now()))
             .bind(file_id)
-            .execute(&mut *write)
+            .execute(&mut write)
             .await?;
     }
     write.commit().await
@@ -101,16 +101,15 @@ async fn claim(fts: &Inner, free: usize) -> Result<Vec<i64>, sqlx::Error> {
     let now = timestamp(fts.clock.now());
     let free = i64::try_from(free).unwrap_or(i64::MAX);
     // A look without the write lock first: most rounds find nothing.
-    if sqlx::query(DUE).bind(&now).bind(1).fetch_optional(&fts.database.reader).await?.is_none() {
+    if statement(DUE).bind(&now).bind(1).fetch_optional(&fts.database.reader).await?.is_none() {
         return Ok(Vec::new());
     }
     let mut write = fts.database.write().await?;
-    let rows = sqlx::query(DUE).bind(&now).bind(free).fetch_all(&mut *write).await?;
+    let rows = statement(DUE).bind(&now).bind(free).fetch_all(&mut write).await?;
     let mut claimed = Vec::new();
     for row in rows {
         let file_id: i64 = row.get(0);
-        sqlx::query(
-            "UPDATE t_file SET file_state = 'READY', reason = '', start_time = ?, finish_time = NULL, transfer_host = ?, \
+        statement("UPDATE t_file SET file_state = 'READY', reason = '', start_time = ?, finish_time = NULL, transfer_host = ?, \
              pid = ?, filesize = 0, transferred = 0, tx_duration = 0, throughput = 0, current_failures = 0 \
              WHERE file_id = ?",
         )
@@ -118,12 +117,12 @@ async fn claim(fts: &Inner, free: usize) -> Result<Vec<i64>, sqlx::Error> {
         .bind(HOST)
         .bind(i64::from(std::process::id()))
         .bind(file_id)
-        .execute(&mut *write)
+        .execute(&mut write)
         .await?;
         // The job of a file that was cancelled and then released stays CANCELED.
-        sqlx::query("UPDATE t_job SET job_state = 'ACTIVE' WHERE job_id = ? AND job_state IN ('SUBMITTED', 'STAGING')")
-            .bind(row.get::<&str, _>(1))
-            .execute(&mut *write)
+        statement("UPDATE t_job SET job_state = 'ACTIVE' WHERE job_id = ? AND job_state IN ('SUBMITTED', 'STAGING')")
+            .bind(row.get::<&str>(1))
+            .execute(&mut write)
             .await?;
         claimed.push(file_id);
     }

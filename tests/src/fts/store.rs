@@ -2,15 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::Value;
 use sqlx::error::ErrorKind;
-use sqlx::{Row as _, Sqlite, Transaction};
 use token_core::UnixSeconds;
 
 use super::answer::Refusal;
 use super::caller::User;
 use super::new_file::NewFile;
 use super::schema::{Database, seconds, timestamp};
+use super::sql::{Writing, statement};
 use super::submission::Submission;
 use super::tokens::NewToken;
 
@@ -23,11 +22,12 @@ pub(super) async fn check_delegation(
     user: &User,
     now: UnixSeconds,
 ) -> Result<(), Refusal> {
-    let row = sqlx::query("SELECT termination_time FROM t_credential WHERE dlg_id = ? AND dn = ?")
-        .bind(&user.delegation_id)
-        .bind(&user.dn)
-        .fetch_optional(&database.reader)
-        .await?;
+    let row =
+        statement("SELECT CAST(termination_time AS CHAR) FROM t_credential WHERE dlg_id = ? AND dn = ?")
+            .bind(&user.delegation_id)
+            .bind(&user.dn)
+            .fetch_optional(&database.reader)
+            .await?;
     let Some(end) = row.and_then(|row| seconds(row.get(0))) else {
         return Err(Refusal::delegation(format!("No delegation found for \"{}\"", user.dn)));
     };
@@ -48,11 +48,11 @@ pub(super) async fn check_delegation(
 
 /// Storage elements that this VO may not use, and whether submissions are still taken.
 pub(super) async fn banned(database: &Database, vo: &str) -> Result<HashMap<String, bool>, sqlx::Error> {
-    let rows = sqlx::query("SELECT se, status FROM t_bad_ses WHERE vo IN (?, '*')")
+    let rows = statement("SELECT se, status FROM t_bad_ses WHERE vo IN (?, '*')")
         .bind(vo)
         .fetch_all(&database.reader)
         .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get::<&str, _>(1) == "WAIT_AS")).collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get::<&str>(1) == "WAIT_AS")).collect())
 }
 
 /// How many files of this VO wait for each source towards `destination`.
@@ -61,8 +61,7 @@ pub(super) async fn queued(
     destination: &str,
     vo: &str,
 ) -> Result<HashMap<String, i64>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT source_se, count(*) FROM t_file WHERE dest_se = ? AND vo_name = ? AND file_state = 'SUBMITTED' \
+    let rows = statement("SELECT source_se, count(*) FROM t_file WHERE dest_se = ? AND vo_name = ? AND file_state = 'SUBMITTED' \
          GROUP BY source_se",
     )
     .bind(destination)
@@ -78,7 +77,7 @@ pub(super) async fn check_issuers(
     bearer: &str,
     tokens: &[NewToken],
 ) -> Result<(), Refusal> {
-    let rows = sqlx::query("SELECT issuer FROM t_token_provider").fetch_all(&database.reader).await?;
+    let rows = statement("SELECT issuer FROM t_token_provider").fetch_all(&database.reader).await?;
     let known: HashSet<&str> = rows.iter().map(|row| row.get(0)).collect();
     let bearer = if bearer.ends_with('/') { bearer.to_owned() } else { format!("{bearer}/") };
     if !known.contains(bearer.as_str()) {
@@ -97,13 +96,21 @@ pub(super) async fn check_issuers(
 pub(super) async fn insert_tokens(database: &Database, tokens: &[NewToken]) -> Result<(), sqlx::Error> {
     for token in tokens {
         let half = token.not_before + (token.expiry - token.not_before).max(0) / 2;
+        let id = token.token.fingerprint().to_string();
         let mut write = database.write().await?;
-        sqlx::query(
+        let known = statement("UPDATE t_token SET retired = 0 WHERE token_id = ?")
+            .bind(&id)
+            .execute(&mut write)
+            .await?;
+        if known > 0 {
+            write.commit().await?;
+            continue;
+        }
+        statement(
             "INSERT INTO t_token (token_id, access_token, access_token_not_before, access_token_expiry, \
-             access_token_refresh_after, issuer, scope, audience) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
-             ON CONFLICT (token_id) DO UPDATE SET retired = 0",
+             access_token_refresh_after, issuer, scope, audience) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
-        .bind(token.token.fingerprint().to_string())
+        .bind(id)
         .bind(token.token.expose())
         .bind(timestamp(UnixSeconds(token.not_before)))
         .bind(timestamp(UnixSeconds(token.expiry)))
@@ -111,7 +118,7 @@ pub(super) async fn insert_tokens(database: &Database, tokens: &[NewToken]) -> R
         .bind(&token.issuer)
         .bind(&token.scope)
         .bind(&token.audience)
-        .execute(&mut *write)
+        .execute(&mut write)
         .await?;
         write.commit().await?;
     }
@@ -168,9 +175,9 @@ fn twice(file: &NewFile) -> String {
 }
 
 /// MariaDB's words for a token that is not in the table.
-async fn orphan(write: &mut Transaction<'static, Sqlite>, file: &NewFile) -> Result<String, sqlx::Error> {
-    let known = sqlx::query("SELECT 1 FROM t_token WHERE token_id = ?").bind(&file.source_token);
-    let source_is_known = file.source_token.is_none() || known.fetch_optional(&mut **write).await?.is_some();
+async fn orphan(write: &mut Writing, file: &NewFile) -> Result<String, sqlx::Error> {
+    let known = statement("SELECT 1 FROM t_token WHERE token_id = ?").bind(&file.source_token);
+    let source_is_known = file.source_token.is_none() || known.fetch_optional(&mut *write).await?.is_some();
     let column = if source_is_known { "dst_token_id" } else { "src_token_id" };
     let words = format!(
         "Cannot add or update a child row: a foreign key constraint fails (`fts3`.`t_file`, CONSTRAINT `{column}` \
@@ -184,36 +191,32 @@ fn conflict(message: &str) -> Refusal {
 }
 
 /// Those of the submission's tokens that have a refresh token already.
-async fn refreshable(
-    write: &mut Transaction<'static, Sqlite>,
-    submission: &Submission,
-) -> Result<HashSet<String>, sqlx::Error> {
+async fn refreshable(write: &mut Writing, submission: &Submission) -> Result<HashSet<String>, sqlx::Error> {
     let ids: HashSet<&str> = submission
         .files
         .iter()
         .flat_map(|file| [&file.source_token, &file.destination_token])
         .filter_map(Option::as_deref)
         .collect();
-    let rows = sqlx::query(
+    let rows = statement(
         "SELECT token_id FROM t_token WHERE refresh_token IS NOT NULL \
-         AND token_id IN (SELECT value FROM json_each(?))",
+         AND token_id IN (??)",
     )
-    .bind(Value::from(ids.into_iter().collect::<Vec<_>>()).to_string())
-    .fetch_all(&mut **write)
+    .bind_all(ids)
+    .fetch_all(&mut *write)
     .await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 async fn job_row(
-    write: &mut Transaction<'static, Sqlite>,
+    write: &mut Writing,
     submission: &Submission,
     user: &User,
     now: UnixSeconds,
 ) -> Result<(), sqlx::Error> {
     let params = &submission.params;
     let (source, destination) = submission.ends();
-    sqlx::query(
-        "INSERT INTO t_job (job_id, job_state, job_type, source_se, dest_se, user_dn, cred_id, vo_name, submit_time, \
+    statement("INSERT INTO t_job (job_id, job_state, job_type, source_se, dest_se, user_dn, cred_id, vo_name, submit_time, \
          submit_host, priority, max_time_in_queue, internal_job_params, overwrite_flag, \
          copy_pin_lifetime, checksum_method, bring_online, retry, retry_delay, job_metadata, archive_timeout, \
          dst_file_report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -240,20 +243,19 @@ async fn job_row(
     .bind(&params.metadata)
     .bind(params.archive_timeout)
     .bind(if params.dst_file_report { "Y" } else { "" })
-    .execute(&mut **write)
+    .execute(&mut *write)
     .await
     .map(drop)
 }
 
 async fn file_row(
-    write: &mut Transaction<'static, Sqlite>,
+    write: &mut Writing,
     submission: &Submission,
     file: &NewFile,
     (state, initial): (&str, &str),
     user: &User,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO t_file (file_index, job_id, file_state, file_state_initial, source_surl, dest_surl, source_se, dest_se, \
+    statement("INSERT INTO t_file (file_index, job_id, file_state, file_state_initial, source_surl, dest_surl, source_se, dest_se, \
          checksum, user_filesize, file_metadata, staging_metadata, archive_metadata, selection_strategy, hashed_id, vo_name, \
          activity, priority, scitag, src_token_id, dst_token_id, dest_surl_uuid) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -280,7 +282,7 @@ async fn file_row(
     .bind(&file.source_token)
     .bind(&file.destination_token)
     .bind(&file.destination_id)
-    .execute(&mut **write)
+    .execute(&mut *write)
     .await
     .map(drop)
 }

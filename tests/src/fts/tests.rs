@@ -106,11 +106,11 @@ impl Rig {
 
     async fn execute(&self, sql: &'static str, values: &[&str]) {
         let mut write = self.fts.inner.database.write().await.unwrap();
-        let mut query = sqlx::query(sql);
+        let mut query = super::sql::statement(sql);
         for value in values {
             query = query.bind(*value);
         }
-        query.execute(&mut *write).await.unwrap();
+        query.execute(&mut write).await.unwrap();
         write.commit().await.unwrap();
     }
 }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
+
+use super::sql::{Pool, Row, statement};
 
 /// How a column becomes JSON.
 #[derive(Clone, Copy, Debug)]
@@ -118,36 +118,37 @@ const FILE: [(&str, &str, Kind); 44] = [
 ];
 
 static JOBS_BY_ID: LazyLock<String> =
-    LazyLock::new(|| format!("{} WHERE job_id IN (SELECT value FROM json_each(?))", select(&JOB, "t_job")));
+    LazyLock::new(|| format!("{} WHERE job_id IN (??)", select(&JOB, "t_job")));
 static JOB_LIST: LazyLock<String> = LazyLock::new(|| select(&JOB, "t_job"));
-static FILES_BY_JOB: LazyLock<String> = LazyLock::new(|| {
-    format!("{} WHERE job_id IN (SELECT value FROM json_each(?)) ORDER BY file_id", select(&FILE, "t_file"))
-});
+static FILES_BY_JOB: LazyLock<String> =
+    LazyLock::new(|| format!("{} WHERE job_id IN (??) ORDER BY file_id", select(&FILE, "t_file")));
 static FILE_LIST: LazyLock<String> = LazyLock::new(|| select(&FILE, "t_file"));
 
 fn select(columns: &[(&str, &str, Kind)], table: &str) -> String {
-    let names: Vec<&str> = columns.iter().map(|(_, column, _)| *column).collect();
+    let name = |(_, column, kind): &(&str, &str, Kind)| match kind {
+        Time => format!("CAST({column} AS CHAR)"),
+        _ => (*column).to_owned(),
+    };
+    let names: Vec<String> = columns.iter().map(name).collect();
     format!("SELECT {} FROM {table}", names.join(", "))
 }
 
 /// Jobs by id.
 pub(super) async fn jobs(
-    pool: &SqlitePool,
+    pool: &Pool,
     ids: &[&str],
 ) -> Result<HashMap<String, Map<String, Value>>, sqlx::Error> {
-    let ids = Value::from(ids.to_vec()).to_string();
-    let rows = sqlx::query(AssertSqlSafe(JOBS_BY_ID.as_str())).bind(ids).fetch_all(pool).await?;
+    let rows = statement(JOBS_BY_ID.as_str()).bind_all(ids.iter().copied()).fetch_all(pool).await?;
     Ok(rows.iter().map(|row| (row.get(JOB.len() - 1), object(row, &JOB))).collect())
 }
 
 /// Files by job id, in the order of their ids; with `fields`, only those keys.
 pub(super) async fn files(
-    pool: &SqlitePool,
+    pool: &Pool,
     ids: &[&str],
     fields: Option<&[&str]>,
 ) -> Result<HashMap<String, Vec<Value>>, sqlx::Error> {
-    let ids = Value::from(ids.to_vec()).to_string();
-    let rows = sqlx::query(AssertSqlSafe(FILES_BY_JOB.as_str())).bind(ids).fetch_all(pool).await?;
+    let rows = statement(FILES_BY_JOB.as_str()).bind_all(ids.iter().copied()).fetch_all(pool).await?;
     let mut files: HashMap<String, Vec<Value>> = HashMap::new();
     for row in &rows {
         files.entry(row.get(FILE.len() - 2)).or_default().push(subset(object(row, &FILE), fields).into());
@@ -156,15 +157,15 @@ pub(super) async fn files(
 }
 
 /// The file with this id; null when there is none.
-pub(super) async fn file(pool: &SqlitePool, id: i64) -> Result<Value, sqlx::Error> {
+pub(super) async fn file(pool: &Pool, id: i64) -> Result<Value, sqlx::Error> {
     let sql = format!("{} WHERE file_id = ?", *FILE_LIST);
-    let row = sqlx::query(AssertSqlSafe(sql)).bind(id).fetch_optional(pool).await?;
+    let row = statement(sql).bind(id).fetch_optional(pool).await?;
     Ok(row.map_or(Value::Null, |row| object(&row, &FILE).into()))
 }
 
 /// Jobs where each of these columns has this value; with a limit, the newest first.
 pub(super) async fn list_jobs(
-    pool: &SqlitePool,
+    pool: &Pool,
     equal: &[(&str, &str)],
     states: Option<&[&str]>,
     ended: &Ended,
@@ -179,7 +180,7 @@ pub(super) async fn list_jobs(
 
 /// Files where each of these columns has this value; 1000 at most.
 pub(super) async fn list_files(
-    pool: &SqlitePool,
+    pool: &Pool,
     equal: &[(&str, &str)],
     states: Option<&[&str]>,
     ended: &Ended,
@@ -200,11 +201,10 @@ struct Filter<'a> {
 }
 
 impl Filter<'_> {
-    async fn fetch(&self, pool: &SqlitePool, select: &str) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    async fn fetch(&self, pool: &Pool, select: &str) -> Result<Vec<Row>, sqlx::Error> {
         let (mut sql, mut values) = (format!("{select} WHERE 1"), Vec::new());
-        if let Some((column, states)) = self.states {
-            let _ = write!(sql, " AND {column} IN (SELECT value FROM json_each(?))");
-            values.push(Value::from(states.to_vec()).to_string());
+        if let Some((column, _)) = self.states {
+            let _ = write!(sql, " AND {column} IN (??)");
         }
         match self.ended {
             (column, Ended::No) => {
@@ -221,9 +221,10 @@ impl Filter<'_> {
             values.push((*value).to_owned());
         }
         let _ = write!(sql, " ORDER BY {} LIMIT ?", self.order);
-        let query =
-            values.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, value| query.bind(value));
-        query.bind(self.limit.unwrap_or(-1)).fetch_all(pool).await
+        let states = self.states.map(|(_, states)| states).unwrap_or_default();
+        let query = statement(sql).bind_all(states.iter().copied());
+        let query = values.into_iter().fold(query, |query, value| query.bind(value));
+        query.bind(self.limit.unwrap_or(i64::MAX)).fetch_all(pool).await
     }
 }
 
@@ -235,20 +236,20 @@ pub(super) fn subset(object: Map<String, Value>, fields: Option<&[&str]>) -> Map
     }
 }
 
-fn object(row: &SqliteRow, columns: &[(&str, &str, Kind)]) -> Map<String, Value> {
+fn object(row: &Row, columns: &[(&str, &str, Kind)]) -> Map<String, Value> {
     let shown = columns.iter().enumerate().filter(|(_, (key, ..))| !key.is_empty());
     shown.map(|(index, (key, _, kind))| ((*key).to_owned(), value(row, index, *kind))).collect()
 }
 
-fn value(row: &SqliteRow, index: usize, kind: Kind) -> Value {
-    let text = || row.try_get::<Option<String>, _>(index).ok().flatten();
+fn value(row: &Row, index: usize, kind: Kind) -> Value {
+    let text = || row.find::<String>(index);
     match kind {
         Text => text().into(),
         Time => text().map(|text| text.replacen(' ', "T", 1)).into(),
         Json => text().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         Flag => (text().as_deref() == Some("Y")).into(),
-        Int => row.try_get::<Option<i64>, _>(index).ok().flatten().into(),
-        Bool => row.try_get::<Option<i64>, _>(index).ok().flatten().map(|number| number != 0).into(),
-        Real => row.try_get::<Option<f64>, _>(index).ok().flatten().into(),
+        Int => row.find::<i64>(index).into(),
+        Bool => row.find::<i64>(index).map(|number| number != 0).into(),
+        Real => row.find::<f64>(index).into(),
     }
 }

@@ -141,7 +141,9 @@ impl Wire {
                 }
             }
             // A connection that breaks off ends what there is of it.
-            Framing::Chunks => while let Ok(true) = chunk(&mut stream, buffer, &mut reply.body, request.limit).await {},
+            Framing::Chunks => {
+                while let Ok(true) = chunk(&mut stream, buffer, &mut reply.body, request.limit).await {}
+            }
             Framing::Close => {
                 keep_end(&mut reply.body, buffer, request.limit);
                 buffer.clear();
@@ -181,7 +183,8 @@ fn parse(buffer: &[u8]) -> Result<Option<(usize, Reply)>> {
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(length) = response.parse(buffer)? else { return Ok(None) };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    let headers = response.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect();
+    let headers =
+        response.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect();
     Ok(Some((length, Reply { status: response.code.context("a status")?, headers, body: Vec::new() })))
 }
 
@@ -193,7 +196,10 @@ fn framing(reply: &Reply, method: &str) -> Framing {
     if reply.header("Transfer-Encoding").is_some_and(|value| value.to_ascii_lowercase().contains("chunked")) {
         return Framing::Chunks;
     }
-    reply.header("Content-Length").and_then(|length| length.parse().ok()).map_or(Framing::Close, Framing::Length)
+    reply
+        .header("Content-Length")
+        .and_then(|length| length.parse().ok())
+        .map_or(Framing::Close, Framing::Length)
 }
 
 /// Reads one chunk; false at the last.

@@ -1,7 +1,7 @@
 //! One transfer, from READY to its end, in the database.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, Sqlite, Transaction};
+use std::time::Duration;
+
 use token_core::AccessToken;
 
 use super::Inner;
@@ -11,9 +11,8 @@ use super::dav::Dav;
 use super::failure::Failure;
 use super::job_state;
 use super::schema::timestamp;
+use super::sql::{Row, Writing, statement};
 use super::store::HOST;
-
-type Writing = Transaction<'static, Sqlite>;
 
 /// What the end of a file needs of its rows.
 struct File {
@@ -30,6 +29,14 @@ struct File {
 pub(super) async fn run(fts: &Inner, dav: &Dav, file_id: i64) -> Result<(), sqlx::Error> {
     let Some((file, attempt)) = start(fts, file_id).await? else { return Ok(()) };
     let ended = attempt.run(dav).await;
+    // Another process writes too, and a server may undo a transaction that stood in its way.
+    for pause in [10, 50, 200, 1000] {
+        match finish(fts, &file, &ended).await {
+            Err(error) => tracing::debug!(%error, file_id, "the end of a transfer is written once more"),
+            done => return done,
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
     finish(fts, &file, &ended).await
 }
 
@@ -37,25 +44,24 @@ pub(super) async fn run(fts: &Inner, dav: &Dav, file_id: i64) -> Result<(), sqlx
 /// it is.
 async fn start(fts: &Inner, file_id: i64) -> Result<Option<(File, Attempt)>, sqlx::Error> {
     let mut write = fts.database.write().await?;
-    let changed = sqlx::query(
+    let changed = statement(
         "UPDATE t_file SET file_state = 'ACTIVE', start_time = ? WHERE file_id = ? AND file_state = 'READY'",
     )
     .bind(timestamp(fts.clock.now()))
     .bind(file_id)
-    .execute(&mut *write)
+    .execute(&mut write)
     .await?;
-    if changed.rows_affected() == 0 {
+    if changed == 0 {
         return Ok(None);
     }
-    let row = sqlx::query(
-        "SELECT f.file_id, f.file_index, f.job_id, j.job_type, f.retry, j.retry, j.retry_delay, f.source_surl, \
+    let row = statement("SELECT f.file_id, f.file_index, f.job_id, j.job_type, f.retry, j.retry, j.retry_delay, f.source_surl, \
          f.dest_surl, s.access_token, d.access_token, f.user_filesize, f.checksum, j.checksum_method, j.overwrite_flag, \
          j.internal_job_params, (SELECT max(file_index) FROM t_file WHERE job_id = f.job_id) \
          FROM t_file f JOIN t_job j ON j.job_id = f.job_id LEFT JOIN t_token s ON s.token_id = f.src_token_id \
          LEFT JOIN t_token d ON d.token_id = f.dst_token_id WHERE f.file_id = ?",
     )
     .bind(file_id)
-    .fetch_one(&mut *write)
+    .fetch_one(&mut write)
     .await?;
     write.commit().await?;
     let file = File {
@@ -71,13 +77,13 @@ async fn start(fts: &Inner, file_id: i64) -> Result<Option<(File, Attempt)>, sql
     Ok(Some((file, attempt)))
 }
 
-fn attempt(row: &SqliteRow, file: &File) -> Attempt {
-    let token = |index: usize| row.get::<Option<&str>, _>(index).and_then(|text| AccessToken::new(text).ok());
-    let text = |index: usize| row.get::<Option<&str>, _>(index).unwrap_or_default();
+fn attempt(row: &Row, file: &File) -> Attempt {
+    let token = |index: usize| row.get::<Option<&str>>(index).and_then(|text| AccessToken::new(text).ok());
+    let text = |index: usize| row.get::<Option<&str>>(index).unwrap_or_default();
     let overwrite = match text(14) {
         "Y" => true,
         "R" => file.retry > 0,
-        "M" | "Q" => file.index < row.get::<i64, _>(16),
+        "M" | "Q" => file.index < row.get::<i64>(16),
         _ => false,
     };
     Attempt {
@@ -85,7 +91,7 @@ fn attempt(row: &SqliteRow, file: &File) -> Attempt {
         destination: text(8).to_owned(),
         source_token: token(9),
         destination_token: token(10),
-        user_filesize: u64::try_from(row.get::<Option<i64>, _>(11).unwrap_or(0)).unwrap_or(0),
+        user_filesize: u64::try_from(row.get::<Option<i64>>(11).unwrap_or(0)).unwrap_or(0),
         checksum: text(12).to_owned(),
         verify_source: matches!(text(13), "s" | "b"),
         verify_target: matches!(text(13), "t" | "b"),
@@ -98,17 +104,17 @@ fn attempt(row: &SqliteRow, file: &File) -> Attempt {
 async fn finish(fts: &Inner, file: &File, ended: &Ended) -> Result<(), sqlx::Error> {
     let now = fts.clock.now();
     let mut write = fts.database.write().await?;
-    let state = sqlx::query("SELECT file_state FROM t_file WHERE file_id = ?")
+    let state = statement("SELECT file_state FROM t_file WHERE file_id = ?")
         .bind(file.id)
-        .fetch_one(&mut *write)
+        .fetch_one(&mut write)
         .await?;
-    if state.get::<&str, _>(0) != "ACTIVE" {
+    if state.get::<&str>(0) != "ACTIVE" {
         // Cancelled meanwhile: that stands.
         return Ok(());
     }
     match &ended.result {
         Err(failure) if failure.recoverable && file.retry < file.max_retry => {
-            let wait = std::time::Duration::from_secs(u64::try_from(file.retry_delay).unwrap_or(0));
+            let wait = Duration::from_secs(u64::try_from(file.retry_delay).unwrap_or(0));
             let (now, due) = (timestamp(now), timestamp(now.plus(wait)));
             retry(&mut write, file, failure, &now, &due).await?;
         }
@@ -129,8 +135,8 @@ async fn retry(
     now: &str,
     due: &str,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT OR REPLACE INTO t_file_retry_errors (file_id, attempt, datetime, reason, transfer_host) \
+    statement(
+        "REPLACE INTO t_file_retry_errors (file_id, attempt, datetime, reason, transfer_host) \
          VALUES (?, ?, ?, ?, ?)",
     )
     .bind(file.id)
@@ -138,15 +144,14 @@ async fn retry(
     .bind(now)
     .bind(reason(failure))
     .bind(HOST)
-    .execute(&mut **write)
+    .execute(&mut *write)
     .await?;
-    sqlx::query(
-        "UPDATE t_file SET file_state = 'SUBMITTED', reason = '', retry = retry + 1, retry_timestamp = ?, start_time = NULL, \
+    statement("UPDATE t_file SET file_state = 'SUBMITTED', reason = '', retry = retry + 1, retry_timestamp = ?, start_time = NULL, \
          transfer_host = NULL, pid = NULL, throughput = 0, current_failures = 1 WHERE file_id = ?",
     )
     .bind(due)
     .bind(file.id)
-    .execute(&mut **write)
+    .execute(&mut *write)
     .await
     .map(drop)
 }
@@ -161,8 +166,7 @@ async fn close(write: &mut Writing, file: &File, ended: &Ended, now: &str) -> Re
     let moved = if ended.result.is_ok() { size } else { 0 };
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let mebibytes = moved as f64 / 1_048_576.0;
-    sqlx::query(
-        "UPDATE t_file SET file_state = ?, reason = ?, current_failures = ?, filesize = ?, transferred = ?, tx_duration = ?, \
+    statement("UPDATE t_file SET file_state = ?, reason = ?, current_failures = ?, filesize = ?, transferred = ?, tx_duration = ?, \
          throughput = ?, finish_time = ?, dest_surl_uuid = NULL WHERE file_id = ?",
     )
     .bind(state)
@@ -174,7 +178,7 @@ async fn close(write: &mut Writing, file: &File, ended: &Ended, now: &str) -> Re
     .bind(if seconds > 0.0 { mebibytes / seconds } else { 0.0 })
     .bind(now)
     .bind(file.id)
-    .execute(&mut **write)
+    .execute(&mut *write)
     .await
     .map(drop)
 }
@@ -193,30 +197,30 @@ async fn follow(write: &mut Writing, file: &File, success: bool) -> Result<(), s
         ),
         _ => return Ok(()),
     };
-    sqlx::query(sql).bind(&file.job_id).bind(index).execute(&mut **write).await.map(drop)
+    statement(sql).bind(&file.job_id).bind(index).execute(&mut *write).await.map(drop)
 }
 
 /// Ends the job when its files say so, unless it is at its end already.
 async fn close_job(write: &mut Writing, file: &File, now: &str) -> Result<(), sqlx::Error> {
-    let job = sqlx::query("SELECT job_state FROM t_job WHERE job_id = ?")
+    let job = statement("SELECT job_state FROM t_job WHERE job_id = ?")
         .bind(&file.job_id)
-        .fetch_one(&mut **write)
+        .fetch_one(&mut *write)
         .await?;
-    if TERMINAL.contains(&job.get::<&str, _>(0)) {
+    if TERMINAL.contains(&job.get::<&str>(0)) {
         return Ok(());
     }
-    let rows = sqlx::query("SELECT file_state FROM t_file WHERE job_id = ?")
+    let rows = statement("SELECT file_state FROM t_file WHERE job_id = ?")
         .bind(&file.job_id)
-        .fetch_all(&mut **write)
+        .fetch_all(&mut *write)
         .await?;
     let states: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     let Some((state, reason)) = job_state::end(&file.job_type, &states) else { return Ok(()) };
-    sqlx::query("UPDATE t_job SET job_state = ?, reason = ?, job_finished = ? WHERE job_id = ?")
+    statement("UPDATE t_job SET job_state = ?, reason = ?, job_finished = ? WHERE job_id = ?")
         .bind(state)
         .bind(reason)
         .bind(now)
         .bind(&file.job_id)
-        .execute(&mut **write)
+        .execute(&mut *write)
         .await
         .map(drop)
 }

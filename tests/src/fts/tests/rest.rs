@@ -86,17 +86,12 @@ async fn a_bearer_only_job_waits_with_both_ids_on_the_bearer() {
     );
     assert_eq!((&file["src_token_id"], &file["dst_token_id"]), (&json!(bearer), &json!(bearer)));
     assert!(file.get("wibble").is_none());
-    let row = sqlx::query(
-        "SELECT issuer, audience, unmanaged, access_token_expiry FROM t_token WHERE token_id = ?",
-    )
-    .bind(&bearer)
-    .fetch_one(&rig.fts.inner.database.reader)
-    .await
-    .unwrap();
-    use sqlx::Row as _;
-    assert_eq!(row.get::<&str, _>(0), rig.issuer.name());
-    assert_eq!(row.get::<&str, _>(1), rig.fts.url());
-    assert_eq!((row.get::<i64, _>(2), row.get::<&str, _>(3)), (0, "2026-11-23 19:20:26"));
+    let find = "SELECT issuer, audience, unmanaged, access_token_expiry FROM t_token WHERE token_id = ?";
+    let find = crate::fts::sql::statement(find).bind(&bearer);
+    let row = find.fetch_one(&rig.fts.inner.database.reader).await.unwrap();
+    assert_eq!(row.get::<&str>(0), rig.issuer.name());
+    assert_eq!(row.get::<&str>(1), rig.fts.url());
+    assert_eq!((row.get::<i64>(2), row.get::<&str>(3)), (0, "2026-11-23 19:20:26"));
 
     // Once the token has a refresh token, the next job does not wait.
     rig.fts.set_scheduler(false);

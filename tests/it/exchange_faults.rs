@@ -177,8 +177,13 @@ async fn a_lease_of_another_is_respected_until_it_ends_and_who_lost_a_lease_writ
     submit(&grid, &[SEVERAL]).await;
     std::fs::remove_dir_all(grid.folder.join("exchange-tokens")).unwrap();
     grid.issuer.set_fault(Fault::Slow(Duration::from_secs(1)));
-    let worker = exchange(&grid).spawn().unwrap();
+    let asked = grid.issuer.token_calls().exchange;
+    let worker = exchange(&grid).env("TOKEN_EXCHANGE__WORKER__IN_FLIGHT", "1").spawn().unwrap();
     until_leased(&fts, 5).await;
+    // It has its jobs in hand, and waits for two more tokens.
+    while grid.issuer.token_calls().exchange == asked {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let taken = "UPDATE token_exchange_lease SET owner = 'another' WHERE job_id = \
                  (SELECT min(job_id) FROM token_exchange_lease)";
     change(&fts, taken).await;

@@ -51,8 +51,11 @@ async fn a_lease_of_another_is_respected_until_it_ends_and_who_lost_a_lease_writ
     )
     .await;
     site.issuer.set_fault(Fault::Slow(Duration::from_secs(1)));
-    let worker = site.once().spawn().unwrap();
-    site.until("token_exchange_lease WHERE owner <> 'another' AND lease_end > 0", 2).await;
+    let worker = site.once().env("TOKEN_EXCHANGE__WORKER__IN_FLIGHT", "1").spawn().unwrap();
+    // It has its jobs in hand, and waits for the other token.
+    while site.issuer.token_calls().exchange == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     site.change(
         "UPDATE token_exchange_lease SET owner = 'a third' WHERE job_id = (SELECT max(job_id) FROM t_job)",
     )
@@ -98,7 +101,7 @@ async fn lost_connections_cost_nothing_but_time() {
     let own = Site::number(&mut holding).await;
     sqlx::query("SELECT job_id FROM t_job FOR UPDATE").fetch_all(&mut *holding).await.unwrap();
     site.until(
-        "information_schema.processlist WHERE db = DATABASE() AND info LIKE 'SELECT job_state%FOR UPDATE'",
+        "information_schema.processlist WHERE db = DATABASE() AND info LIKE 'SELECT l.job_id, l.owner%FOR UPDATE'",
         1,
     )
     .await;

@@ -196,9 +196,9 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(plain).ok()
 }
 
-/// Connections at a time: the daemons' work is one statement after the other, and a second connection is there when one is
-/// lost and not yet known to be.
-const CONNECTIONS: u32 = 2;
+/// Connections at a time: a daemon looks for work, writes results and keeps its leases at the same time, and one more is there
+/// when one is lost and not yet known to be.
+const CONNECTIONS: u32 = 5;
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Whatever the server's defaults are: an update sees what others have committed meanwhile and locks no rows that it passes

@@ -1,6 +1,9 @@
 //! What becomes of the files of a job once it is known which of their tokens are to be had. Pure.
 
+mod together;
+
 use crate::plan::Side;
+pub use together::{TOO_LONG, job_end, together};
 
 /// What became of one side's token.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,8 +65,12 @@ pub enum Fate<T> {
     },
     /// It fails, for a reason in words.
     Fail(String),
-    /// It will not be needed, since another row of its job has failed: `NOT_USED`.
+    /// It will not be needed, since another row of its job has failed or done it: `NOT_USED`.
     Spare,
+    /// Its job has stayed in the queue for longer than it may: `CANCELED`, as FTS does with files that wait for a slot.
+    Expire,
+    /// It was `NOT_USED` already, with tokens of its own, and FTS will not come back to it: `SUBMITTED`.
+    Revive,
     /// It stays where it is; in words.
     Wait(String),
 }
@@ -132,8 +139,8 @@ mod tests {
         let word = |(_, fate): (i64, Fate<u8>)| match fate {
             Fate::Release { state, .. } => state,
             Fate::Fail(why) => why,
-            Fate::Spare => "spare".into(),
             Fate::Wait(_) => "wait".into(),
+            other => format!("{other:?}"),
         };
         decide(kind, files).into_iter().map(word).collect()
     }
@@ -165,6 +172,6 @@ mod tests {
         let refused = || Token::Refused("no".to_owned());
         assert_eq!(words(Kind::Replicas, pair(refused(), Token::Got(2))), ["SOURCE token: no", "SUBMITTED"]);
         assert_eq!(words(Kind::Replicas, pair(Token::Got(1), refused())), ["SUBMITTED", "SOURCE token: no"]);
-        assert_eq!(words(Kind::Hops, pair(Token::Got(1), refused())), ["spare", "SOURCE token: no"]);
+        assert_eq!(words(Kind::Hops, pair(Token::Got(1), refused())), ["Spare", "SOURCE token: no"]);
     }
 }

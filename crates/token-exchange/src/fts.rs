@@ -9,6 +9,7 @@ pub mod look;
 mod place;
 pub mod remembered;
 pub mod renew;
+mod revive;
 mod schema;
 mod statement;
 pub mod waiting;
@@ -99,6 +100,8 @@ pub struct FtsDatabase {
     database: Database,
     /// Whether `t_token` has the columns of schema 9.1.0.
     older_columns: bool,
+    /// How the index on a file's state is named after `t_file f`.
+    state_index: &'static str,
 }
 
 impl FtsDatabase {
@@ -120,7 +123,8 @@ impl FtsDatabase {
             }
         }
         let older_columns = schema::has_older_columns(&database).await.during("reading the schema")?;
-        Ok(Self { database, older_columns })
+        let state_index = schema::state_index(&database).await.during("reading the schema")?;
+        Ok(Self { database, older_columns, state_index })
     }
 
     /// Makes our two tables, `token_exchange_lease` and `token_exchange_token`; the only things we ever add to FTS's database.

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use clap::Parser;
 use daemon::{Failure, Shutdown, config, logs, settings as shared};
-use token_core::retry::{RetryPolicy, Waits};
 use token_core::{Clock, SystemClock, TokenKeeper};
-use tracing::{error, info};
+use tracing::info;
 
 use crate::command::{Command, show};
 use crate::fresh::lane;
 use crate::fresh::renewer::Renewer;
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::settings::{ExchangeIssuer, Settings};
-use crate::worker::{IssuerClient, Report, Tokens, Worker};
+use crate::worker::{IssuerClient, Lanes, Report, Tokens, Worker};
 
 /// Exchanges FTS submission tokens for one token per storage endpoint, in place of FTS's fts_token.
 #[derive(Debug, Parser)]
@@ -37,6 +36,8 @@ pub struct Arguments {
 
 /// Most jobs at a time: SQLite takes 32,766 values in a statement, and five are bound for each.
 const MOST: u32 = 5000;
+/// How often the keeper is reminded of its housekeeping.
+const TEND: Duration = Duration::from_secs(10);
 
 /// Runs the daemon to its end.
 ///
@@ -70,7 +71,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         endpoints = planning.endpoints.len(), cache = settings.cache.is_some(), "token-exchange starts");
 
     let min_life = Duration::from_secs(settings.worker.min_token_life_s);
-    let tokens = Arc::new(Tokens::new(clients, Arc::clone(&keeper), min_life));
+    let limits: Vec<usize> = settings.issuer.iter().map(|issuer| issuer.shared.max_in_flight).collect();
+    let lanes = Lanes::new(settings.worker.in_flight, &limits);
+    let tokens = Arc::new(Tokens::new(clients, lanes, Arc::clone(&keeper), min_life));
     let renewer = Renewer {
         fts: fts.clone(),
         tokens: Arc::clone(&tokens),
@@ -86,7 +89,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         tokens,
         batch: settings.worker.batch.clamp(1, MOST),
         lease: Duration::from_secs(settings.worker.lease_s.max(10)),
-        in_flight: settings.worker.in_flight,
+        interval: Duration::from_millis(settings.worker.interval_ms.max(10)),
         clock,
         shutdown: shutdown.clone(),
     };
@@ -99,8 +102,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             print(&report, arguments.json);
             return Ok(());
         }
-        let interval = Duration::from_millis(settings.worker.interval_ms);
-        tokio::join!(forever(&worker, &keeper, interval), lane::run(&renewer, &shutdown.soft));
+        let lanes = async {
+            tokio::join!(
+                worker.forever(|report| account(report, &keeper)),
+                lane::run(&renewer, &shutdown.soft)
+            )
+        };
+        tokio::select! {
+            _ = lanes => (),
+            () = tend(&keeper) => (),
+        }
+        info!("token-exchange ends");
         Ok(())
     };
     tokio::select! {
@@ -118,34 +130,12 @@ fn database(error: DatabaseError) -> Failure {
     }
 }
 
-async fn forever(worker: &Worker, keeper: &TokenKeeper, interval: Duration) {
-    let mut waits = Waits::new(&RetryPolicy {
-        initial: Duration::from_secs(1),
-        max: Duration::from_secs(30),
-        ..RetryPolicy::default()
-    });
-    while !worker.shutdown.soft.is_cancelled() {
-        let rest = match worker.rounds().await {
-            Ok(report) => {
-                waits.reset();
-                if report.jobs > 0 {
-                    account(&report, keeper);
-                }
-                interval
-            }
-            Err(reason) => {
-                let rest = waits.pause();
-                error!(%reason, again_in_s = rest.as_secs(), "round ended early");
-                rest
-            }
-        };
+/// Looks after the keeper for ever.
+async fn tend(keeper: &TokenKeeper) {
+    loop {
+        tokio::time::sleep(TEND).await;
         keeper.tend().await;
-        tokio::select! {
-            () = tokio::time::sleep(rest) => (),
-            () = worker.shutdown.soft.cancelled() => (),
-        }
     }
-    info!("token-exchange ends");
 }
 
 fn account(report: &Report, keeper: &TokenKeeper) {
@@ -163,7 +153,7 @@ fn account(report: &Report, keeper: &TokenKeeper) {
         tokens_renewed = counts.renewed,
         fetches_failed = counts.failed,
         cache_trouble = counts.behind.and_then(|cache| cache.trouble),
-        "rounds done"
+        "done since the last such line"
     );
     for (reason, files) in &report.waiting {
         info!(files, reason, "waiting");

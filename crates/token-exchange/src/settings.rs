@@ -102,13 +102,13 @@ impl FtsSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerSettings {
-    /// How long to rest when nothing waits.
+    /// How long to rest when nothing waits. While files keep coming, they are gathered for up to half a second.
     pub interval_ms: u64,
     /// Jobs leased at a time; at most 5000.
     pub batch: u32,
     /// How long a lease lasts; a worker that dies holds its jobs for as long.
     pub lease_s: u64,
-    /// Exchanges at a time, over all issuers.
+    /// Exchanges at a time, over all issuers: each has a share, at most its `max_in_flight`.
     pub in_flight: usize,
     /// How long a kept token must still live to be handed over. A transfer waits and runs on it.
     pub min_token_life_s: u64,
@@ -116,7 +116,7 @@ pub struct WorkerSettings {
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { interval_ms: 1000, batch: 500, lease_s: 120, in_flight: 16, min_token_life_s: 1800 }
+        Self { interval_ms: 200, batch: 500, lease_s: 120, in_flight: 64, min_token_life_s: 1800 }
     }
 }
 

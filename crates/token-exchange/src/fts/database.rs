@@ -156,11 +156,19 @@ impl Row {
 
     /// An integer; MySQL's may be unsigned.
     pub(super) fn integer(&self, at: usize) -> Result<i64, sqlx::Error> {
+        self.maybe_integer(at)?.ok_or_else(|| sqlx::Error::ColumnDecode {
+            index: at.to_string(),
+            source: "an integer is missing".into(),
+        })
+    }
+
+    /// An integer that may be missing.
+    pub(super) fn maybe_integer(&self, at: usize) -> Result<Option<i64>, sqlx::Error> {
         match self {
             Self::Sqlite(row) => row.try_get(at),
-            Self::Mysql(row) => row.try_get::<i64, _>(at).or_else(|_| {
-                let unsigned: u64 = row.try_get(at)?;
-                i64::try_from(unsigned).map_err(|error| sqlx::Error::Decode(error.into()))
+            Self::Mysql(row) => row.try_get::<Option<i64>, _>(at).or_else(|_| {
+                let unsigned: Option<u64> = row.try_get(at)?;
+                unsigned.map(|n| i64::try_from(n).map_err(|e| sqlx::Error::Decode(e.into()))).transpose()
             }),
         }
     }

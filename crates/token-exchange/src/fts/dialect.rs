@@ -36,6 +36,14 @@ impl Dialect {
         }
     }
 
+    /// In the assignment of [`Self::or_update`]: what the row would have had in this column.
+    pub(super) fn would_be(self, column: &str) -> String {
+        match self {
+            Self::Sqlite => format!("excluded.{column}"),
+            Self::Mysql { .. } => format!("VALUES({column})"),
+        }
+    }
+
     /// An index on a column of a table of ours: what stands in its `CREATE TABLE` after the columns, or the statement that makes
     /// it afterwards.
     pub(super) fn index(self, table: &str, column: &str) -> (String, Option<String>) {

@@ -5,7 +5,7 @@ use token_core::UnixSeconds;
 
 use super::dialect::Dialect;
 use super::hand_over::EndpointToken;
-use super::statement::Statement;
+use super::statement::{Statement, Value};
 use crate::fresh;
 
 /// How a token was got, and so how the next one is.
@@ -63,20 +63,31 @@ impl Submitter {
     }
 }
 
-/// Writes down where `token` comes from, and when it is to be renewed. A row that is there already keeps its times: the token
-/// that FTS holds under this id may have been renewed since. Its lease is taken away from whoever is about to forget it.
-pub(super) fn remember(dialect: Dialect, token: &EndpointToken) -> Statement {
-    let id = token.token.fingerprint().to_string();
-    let due = fresh::renew_at(&id, token.obtained_at, token.expires_at);
-    let statement = row(&id, &token.origin, token.obtained_at, token.expires_at, due);
-    let changes = "owner = '', lease_end = 0, how = ?, subject_id = ?, subject_sub = ?, subject_audience = ?";
-    origin(statement.then(&dialect.or_update("token_id", changes)), &token.origin)
+/// Writes down where tokens, by id, come from, and when they are to be renewed. A row that is there already keeps its times: the
+/// token that FTS holds under this id may have been renewed since. Its lease is taken away from whoever is about to forget it.
+pub(super) fn remember(dialect: Dialect, tokens: &[(String, &EndpointToken)]) -> Statement {
+    let rows = tokens.iter().map(|(id, token)| {
+        let due = fresh::renew_at(id, token.obtained_at, token.expires_at);
+        row(id, &token.origin, token.obtained_at, token.expires_at, due)
+    });
+    let origin = ["how", "subject_id", "subject_sub", "subject_audience"];
+    let changes = origin.map(|column| format!("{column} = {}", dialect.would_be(column))).join(", ");
+    insert(rows).then(&dialect.or_update("token_id", &format!("owner = '', lease_end = 0, {changes}")))
 }
 
 /// A row for a token that is there already and that nobody has written down: one that `fts_token` exchanged.
 pub(super) fn adopt(dialect: Dialect, id: &str, expires_at: UnixSeconds, due: UnixSeconds) -> Statement {
     let by_refresh = Origin { how: How::Refresh, submitter: None };
-    row(id, &by_refresh, UnixSeconds(0), expires_at, due).then(&dialect.or_update("token_id", "turn = turn"))
+    let row = row(id, &by_refresh, UnixSeconds(0), expires_at, due);
+    insert([row]).then(&dialect.or_update("token_id", "turn = turn"))
+}
+
+fn insert(rows: impl IntoIterator<Item = [Value; 12]>) -> Statement {
+    Statement::new(
+        "INSERT INTO token_exchange_token (token_id, obtained_at, expires_at, renew_at, owner, lease_end, turn, \
+         attempts, how, subject_id, subject_sub, subject_audience) ",
+    )
+    .rows(rows)
 }
 
 fn row(
@@ -85,19 +96,20 @@ fn row(
     obtained_at: UnixSeconds,
     expires_at: UnixSeconds,
     due: UnixSeconds,
-) -> Statement {
-    let statement = Statement::new(
-        "INSERT INTO token_exchange_token (token_id, obtained_at, expires_at, renew_at, owner, lease_end, turn, \
-         attempts, how, subject_id, subject_sub, subject_audience) VALUES (?, ?, ?, ?, '', 0, 0, 0, ?, ?, ?, ?)",
-    );
-    origin(statement.with(id).with(obtained_at.0).with(expires_at.0).with(due.0), from)
-}
-
-fn origin(statement: Statement, origin: &Origin) -> Statement {
-    let submitter = origin.submitter.as_ref();
-    statement
-        .with(origin.how.name())
-        .with(submitter.map(|from| from.token_id.as_str()).unwrap_or_default())
-        .with(submitter.and_then(|from| from.subject.as_deref()).unwrap_or_default())
-        .with(submitter.map(|from| from.audience.as_str()).unwrap_or_default())
+) -> [Value; 12] {
+    let submitter = from.submitter.as_ref();
+    [
+        id.into(),
+        obtained_at.0.into(),
+        expires_at.0.into(),
+        due.0.into(),
+        "".into(),
+        0.into(),
+        0.into(),
+        0.into(),
+        from.how.name().into(),
+        submitter.map(|from| from.token_id.as_str()).unwrap_or_default().into(),
+        submitter.and_then(|from| from.subject.as_deref()).unwrap_or_default().into(),
+        submitter.map(|from| from.audience.as_str()).unwrap_or_default().into(),
+    ]
 }

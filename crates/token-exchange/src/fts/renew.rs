@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use token_core::{AccessToken, RefreshToken, UnixSeconds, random_hex};
 
 use super::database::Row;
-use super::hand_over::cut;
+use super::hand_over::writing::cut;
 use super::remembered::{How, Origin, Submitter, adopt};
 use super::schema::OLDER;
 use super::statement::Statement;

@@ -36,6 +36,7 @@ pub(super) const USED: [Used; 5] = [
             "job_finished",
             "overwrite_flag",
             "submit_time",
+            "max_time_in_queue",
         ],
     ),
     (
@@ -75,6 +76,16 @@ pub(super) async fn version(database: &Database) -> Result<Option<i64>, sqlx::Er
 pub(super) async fn has_older_columns(database: &Database) -> Result<bool, sqlx::Error> {
     let columns = database.columns("t_token").await?;
     Ok(OLDER.iter().all(|column| columns.contains(*column)))
+}
+
+/// Names FTS's index on the state to a server that could choose another, where the index is there; SQLite has nothing to be told.
+pub(super) async fn state_index(database: &Database) -> Result<&'static str, sqlx::Error> {
+    let Database::Mysql(_) = database else { return Ok("") };
+    let found = Statement::new(
+        "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 't_file' \
+         AND index_name = 'idx_state' AND seq_in_index = 1 AND column_name = 'file_state'",
+    );
+    Ok(if database.fetch(found).await?.is_empty() { "" } else { " FORCE INDEX (idx_state)" })
 }
 
 /// The first of our tables that is not there.

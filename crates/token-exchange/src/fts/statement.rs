@@ -71,6 +71,15 @@ impl Statement {
         self.then(&format!("({marks})"))
     }
 
+    /// Goes on with `CASE column WHEN ? THEN ? … END`: a value for each of the column's.
+    pub(super) fn chosen(mut self, column: &str, values: &[(i64, String)]) -> Self {
+        self.varies = true;
+        for (when, then) in values {
+            self.values.extend([Value::from(*when), Value::from(then)]);
+        }
+        self.then(&format!("CASE {column}{} END", " WHEN ? THEN ?".repeat(values.len())))
+    }
+
     /// Goes on with `VALUES (?, ?), (?, ?), …`.
     pub(super) fn rows<const N: usize>(mut self, rows: impl IntoIterator<Item = [Value; N]>) -> Self {
         for (at, row) in rows.into_iter().enumerate() {

@@ -2,24 +2,27 @@
 
 use std::collections::HashMap;
 
-use token_core::{AccessToken, Claims};
+use token_core::{AccessToken, Claims, UnixSeconds};
 
 use super::database::Row;
+use super::lease::Lease;
 use super::statement::Statement;
 use super::{DatabaseError, During as _, FtsDatabase};
 use crate::decide::Kind;
 
 const WHAT: &str = "reading files in TOKEN_PREP";
 
-/// A job with files that wait.
+/// A job of ours, with its files that wait.
 #[derive(Clone, Debug)]
 pub struct WaitingJob {
-    /// Its id.
-    pub id: String,
+    /// That it is ours.
+    pub lease: Lease,
     /// What its rows have to do with each other.
     pub kind: Kind,
     /// Whether it was cancelled. FTS leaves its waiting files as they are, and they would be transferred (observed).
     pub cancelled: bool,
+    /// `t_job.max_time_in_queue`: when its files have waited too long.
+    pub queue_ends: Option<UnixSeconds>,
     /// Its files in `TOKEN_PREP`, in the order of their ids.
     pub files: Vec<WaitingFile>,
 }
@@ -69,44 +72,26 @@ impl Subject {
 }
 
 impl FtsDatabase {
-    /// The waiting files of these jobs.
-    ///
-    /// # Errors
-    /// When a statement fails.
-    pub async fn waiting(&self, jobs: &[&str]) -> Result<Vec<WaitingJob>, DatabaseError> {
+    /// Those of these jobs whose leases are this owner's, with their waiting files.
+    pub(super) async fn waiting(&self, owner: &str, jobs: &[&str]) -> Result<Vec<WaitingJob>, DatabaseError> {
         let statement = Statement::new(
-            "SELECT j.job_id, j.job_type, j.job_state, j.cancel_job, f.file_id, f.file_state_initial, f.source_surl, \
-             f.dest_surl, f.src_token_id, f.dst_token_id, j.overwrite_flag FROM t_file f JOIN t_job j ON j.job_id = f.job_id \
-             WHERE f.file_state = 'TOKEN_PREP' AND f.job_id IN ",
+            "SELECT l.job_id, j.job_type, j.job_state, j.cancel_job, f.file_id, f.file_state_initial, f.source_surl, \
+             f.dest_surl, f.src_token_id, f.dst_token_id, l.attempts, j.max_time_in_queue, \
+             j.overwrite_flag FROM token_exchange_lease l \
+             LEFT JOIN t_job j ON j.job_id = l.job_id \
+             LEFT JOIN t_file f ON f.job_id = l.job_id AND f.file_state = 'TOKEN_PREP' WHERE l.owner = ? AND l.job_id IN ",
         );
-        let statement = statement.list(jobs.iter().copied()).then(" ORDER BY f.job_id, f.file_id");
+        let statement =
+            statement.with(owner).list(jobs.iter().copied()).then(" ORDER BY l.job_id, f.file_id");
+        let rows = self.tried(async || self.database.fetch(statement.clone()).await.during(WHAT)).await?;
         let mut waiting: Vec<WaitingJob> = Vec::new();
-        for row in self.tried(async || self.database.fetch(statement.clone()).await.during(WHAT)).await? {
+        for row in &rows {
             let id: String = row.get(0).during(WHAT)?;
-            let kind: Option<String> = row.get(1).during(WHAT)?;
-            let state: String = row.get(2).during(WHAT)?;
-            let cancel: Option<String> = row.get(3).during(WHAT)?;
-            let planned: Option<String> = row.get(5).during(WHAT)?;
-            let file = WaitingFile {
-                id: row.integer(4).during(WHAT)?,
-                planned: planned.filter(|state| !state.is_empty()).unwrap_or_else(|| "SUBMITTED".into()),
-                source_url: row.get::<Option<String>>(6).during(WHAT)?.unwrap_or_default(),
-                destination_url: row.get::<Option<String>>(7).during(WHAT)?.unwrap_or_default(),
-                source_token: row.get(8).during(WHAT)?,
-                destination_token: row.get(9).during(WHAT)?,
-                overwrites: row
-                    .get::<Option<String>>(10)
-                    .during(WHAT)?
-                    .is_some_and(|flag| !flag.is_empty() && flag != "N"),
-            };
-            match waiting.last_mut().filter(|job| job.id == id) {
-                Some(job) => job.files.push(file),
-                None => waiting.push(WaitingJob {
-                    id,
-                    kind: Kind::parse(kind.as_deref()),
-                    cancelled: state == "CANCELED" || cancel.as_deref() == Some("Y"),
-                    files: vec![file],
-                }),
+            if waiting.last().is_none_or(|job| job.lease.job != id) {
+                waiting.push(job(owner, id, row).during(WHAT)?);
+            }
+            if let (Some(job), Some(file)) = (waiting.last_mut(), file(row).during(WHAT)?) {
+                job.files.push(file);
             }
         }
         Ok(waiting)
@@ -142,4 +127,30 @@ impl FtsDatabase {
         };
         rows.iter().map(subject).collect::<Result<_, sqlx::Error>>().during(WHAT)
     }
+}
+
+fn job(owner: &str, id: String, row: &Row) -> Result<WaitingJob, sqlx::Error> {
+    let state: Option<String> = row.get(2)?;
+    let cancel: Option<String> = row.get(3)?;
+    Ok(WaitingJob {
+        lease: Lease { job: id, owner: owner.to_owned(), attempts: row.integer(10)? },
+        kind: Kind::parse(row.get::<Option<String>>(1)?.as_deref()),
+        cancelled: state.as_deref() == Some("CANCELED") || cancel.as_deref() == Some("Y"),
+        queue_ends: row.maybe_integer(11)?.filter(|at| *at > 0).map(UnixSeconds),
+        files: Vec::new(),
+    })
+}
+
+fn file(row: &Row) -> Result<Option<WaitingFile>, sqlx::Error> {
+    let Some(id) = row.maybe_integer(4)? else { return Ok(None) };
+    let planned: Option<String> = row.get(5)?;
+    Ok(Some(WaitingFile {
+        id,
+        planned: planned.filter(|state| !state.is_empty()).unwrap_or_else(|| "SUBMITTED".into()),
+        source_url: row.get::<Option<String>>(6)?.unwrap_or_default(),
+        destination_url: row.get::<Option<String>>(7)?.unwrap_or_default(),
+        source_token: row.get(8)?,
+        destination_token: row.get(9)?,
+        overwrites: row.get::<Option<String>>(12)?.is_some_and(|flag| !flag.is_empty() && flag != "N"),
+    }))
 }

@@ -8,6 +8,7 @@ use token_core::{
     TokenRequest, TokenWish,
 };
 
+use super::{Lanes, lanes::Turn};
 use crate::decide::Token;
 use crate::fts::hand_over::EndpointToken;
 use crate::fts::remembered::{How, Origin, Submitter};
@@ -23,33 +24,63 @@ pub struct IssuerClient {
     pub client: Arc<OAuthClient>,
 }
 
+/// What became of a wish for a token.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// It is known.
+    Ended {
+        /// The token.
+        token: Token<EndpointToken>,
+        /// Whether the issuer was asked for it just now.
+        asked: bool,
+    },
+    /// No call begins any more, since the worker is to stop.
+    Closed,
+}
+
 /// Gets tokens.
 pub struct Tokens {
     clients: Vec<IssuerClient>,
+    lanes: Lanes,
     keeper: Arc<TokenKeeper>,
     min_life: Duration,
 }
 
 impl Tokens {
-    /// From these clients, one an issuer; a kept token is handed over only if it lives `min_life` longer.
-    pub fn new(clients: Vec<IssuerClient>, keeper: Arc<TokenKeeper>, min_life: Duration) -> Self {
-        Self { clients, keeper, min_life }
+    /// From these clients, one an issuer, each with its lane; a kept token is handed over only if it lives `min_life` longer.
+    pub fn new(
+        clients: Vec<IssuerClient>,
+        lanes: Lanes,
+        keeper: Arc<TokenKeeper>,
+        min_life: Duration,
+    ) -> Self {
+        Self { clients, lanes, keeper, min_life }
+    }
+
+    /// Begins no call any more; what is in flight goes on.
+    pub fn close(&self) {
+        self.lanes.close();
     }
 
     /// The token of `request` that `subject` is exchanged for, or that we get as ourselves, which lives long enough to be handed over.
-    pub async fn get(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
-        self.living(subject, request, self.min_life).await
+    pub async fn get(&self, subject: &Subject, request: &TokenRequest) -> Fetched {
+        let turn = self.turn(&subject.issuer);
+        let token = self.living(subject, request, self.min_life, &turn).await;
+        match turn.was_refused() {
+            true => Fetched::Closed,
+            false => Fetched::Ended { token, asked: turn.was_taken() },
+        }
     }
 
     /// As [`Self::get`], and in the first half of its life: better than any that is due to be renewed.
     pub async fn next(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
-        self.living(subject, request, Duration::MAX).await
+        self.living(subject, request, Duration::MAX, &self.turn(&subject.issuer)).await
     }
 
     /// One of ours, by client credentials, in the first half of its life.
     pub async fn next_own(&self, issuer: &str, request: &TokenRequest) -> Token<EndpointToken> {
         match self.client(issuer) {
-            Some(known) => self.own(known, issuer, request, Duration::MAX).await,
+            Some(known) => self.own(known, issuer, request, Duration::MAX, &self.turn(issuer)).await,
             None => unknown(issuer),
         }
     }
@@ -62,11 +93,18 @@ impl Tokens {
         request: &TokenRequest,
     ) -> Option<Result<Refreshed, TokenError>> {
         let client = self.client(issuer)?;
-        Some(client.client.refresh(refresh, request).await)
+        let refreshing = client.client.refresh(refresh, request);
+        Some(self.turn(issuer).call(&client.client, || refreshing).await)
     }
 
     fn client(&self, issuer: &str) -> Option<&IssuerClient> {
         self.clients.iter().find(|known| known.client.issuer().same_but_for_slash(issuer))
+    }
+
+    /// A turn in the lane of this issuer.
+    fn turn(&self, issuer: &str) -> Arc<Turn> {
+        let known = |known: &IssuerClient| known.client.issuer().same_but_for_slash(issuer);
+        Arc::new(Turn::new(self.lanes.clone(), self.clients.iter().position(known)))
     }
 
     /// One is made for all subjects of the same identity: each subject must cover what is asked, and then what it is exchanged
@@ -76,10 +114,11 @@ impl Tokens {
         subject: &Subject,
         request: &TokenRequest,
         min_life: Duration,
+        turn: &Arc<Turn>,
     ) -> Token<EndpointToken> {
         let Some(known) = self.client(&subject.issuer) else { return unknown(&subject.issuer) };
         if known.mode == Mode::ClientCredentials {
-            return self.own(known, &subject.issuer, request, min_life).await;
+            return self.own(known, &subject.issuer, request, min_life, turn).await;
         }
         let client = &known.client;
         let Some((token, claims)) = &subject.token else {
@@ -96,9 +135,11 @@ impl Tokens {
         let key = key(client, subject.identity(), request);
         let wish = TokenWish { key, min_life, freshness: Freshness::Kept };
         let (client, token, asked) = (Arc::clone(client), token.clone(), request.clone());
+        let turn = Arc::clone(turn);
         let fetch = move || {
             let (client, token, asked) = (Arc::clone(&client), token.clone(), asked.clone());
-            async move { client.exchange(&token, &asked).await }
+            let turn = Arc::clone(&turn);
+            async move { turn.call(&client, || client.exchange(&token, &asked)).await }
         };
         let submitter = Submitter::new(subject.id.clone(), claims.sub.as_deref(), subject.audience.clone());
         let origin = Origin { how: How::Exchange, submitter: Some(submitter) };
@@ -112,12 +153,13 @@ impl Tokens {
         issuer: &str,
         request: &TokenRequest,
         min_life: Duration,
+        turn: &Arc<Turn>,
     ) -> Token<EndpointToken> {
         let wish = TokenWish { key: key(&known.client, None, request), min_life, freshness: Freshness::Kept };
-        let (client, asked) = (Arc::clone(&known.client), request.clone());
+        let (client, asked, turn) = (Arc::clone(&known.client), request.clone(), Arc::clone(turn));
         let fetch = move || {
-            let (client, asked) = (Arc::clone(&client), asked.clone());
-            async move { client.client_credentials(&asked).await }
+            let (client, asked, turn) = (Arc::clone(&client), asked.clone(), Arc::clone(&turn));
+            async move { turn.call(&client, || client.client_credentials(&asked)).await }
         };
         let origin = Origin { how: How::ClientCredentials, submitter: None };
         got(self.keeper.get(wish, fetch).await, issuer, request, origin)

@@ -98,7 +98,7 @@ impl FtsDatabase {
             let owner = random_hex();
             self.tried(|| self.take(&jobs, look, &owner)).await?;
             let ids: Vec<&str> = jobs.iter().map(|due| due.job.as_str()).collect();
-            found.jobs = self.waiting(&owner, &ids).await?;
+            found.jobs = self.waiting_of(&owner, &ids).await?;
             if !found.jobs.is_empty() {
                 break;
             }

@@ -12,10 +12,10 @@ use crate::decide::Kind;
 
 const WHAT: &str = "reading files in TOKEN_PREP";
 
-/// A job of ours, with its files that wait.
+/// A job with its files that wait.
 #[derive(Clone, Debug)]
 pub struct WaitingJob {
-    /// That it is ours.
+    /// That it is ours; without an owner, it is looked at only.
     pub lease: Lease,
     /// What its rows have to do with each other.
     pub kind: Kind,
@@ -72,17 +72,33 @@ impl Subject {
 }
 
 impl FtsDatabase {
-    /// Those of these jobs whose leases are this owner's, with their waiting files.
-    pub(super) async fn waiting(&self, owner: &str, jobs: &[&str]) -> Result<Vec<WaitingJob>, DatabaseError> {
-        let statement = Statement::new(
-            "SELECT l.job_id, j.job_type, j.job_state, j.cancel_job, f.file_id, f.file_state_initial, f.source_surl, \
-             f.dest_surl, f.src_token_id, f.dst_token_id, l.attempts, j.max_time_in_queue, \
-             j.overwrite_flag FROM token_exchange_lease l \
-             LEFT JOIN t_job j ON j.job_id = l.job_id \
+    /// The waiting files of these jobs, whoever works on them: to be looked at only.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn waiting(&self, jobs: &[&str]) -> Result<Vec<WaitingJob>, DatabaseError> {
+        let statement = columns("j.job_id", "0").then(
+            "FROM t_file f JOIN t_job j ON j.job_id = f.job_id WHERE f.file_state = 'TOKEN_PREP' AND j.job_id IN ",
+        );
+        self.read("", statement.list(jobs.iter().copied()).then(" ORDER BY j.job_id, f.file_id")).await
+    }
+
+    /// Those of these jobs whose leases are this owner's, with their waiting files, of which there may be none left.
+    pub(super) async fn waiting_of(
+        &self,
+        owner: &str,
+        jobs: &[&str],
+    ) -> Result<Vec<WaitingJob>, DatabaseError> {
+        let statement = columns("l.job_id", "l.attempts").then(
+            "FROM token_exchange_lease l LEFT JOIN t_job j ON j.job_id = l.job_id \
              LEFT JOIN t_file f ON f.job_id = l.job_id AND f.file_state = 'TOKEN_PREP' WHERE l.owner = ? AND l.job_id IN ",
         );
         let statement =
             statement.with(owner).list(jobs.iter().copied()).then(" ORDER BY l.job_id, f.file_id");
+        self.read(owner, statement).await
+    }
+
+    async fn read(&self, owner: &str, statement: Statement) -> Result<Vec<WaitingJob>, DatabaseError> {
         let rows = self.tried(async || self.database.fetch(statement.clone()).await.during(WHAT)).await?;
         let mut waiting: Vec<WaitingJob> = Vec::new();
         for row in &rows {
@@ -127,6 +143,13 @@ impl FtsDatabase {
         };
         rows.iter().map(subject).collect::<Result<_, sqlx::Error>>().during(WHAT)
     }
+}
+
+fn columns(job: &str, attempts: &str) -> Statement {
+    Statement::new(&format!(
+        "SELECT {job}, j.job_type, j.job_state, j.cancel_job, f.file_id, f.file_state_initial, f.source_surl, f.dest_surl, \
+         f.src_token_id, f.dst_token_id, {attempts}, j.max_time_in_queue, j.overwrite_flag "
+    ))
 }
 
 fn job(owner: &str, id: String, row: &Row) -> Result<WaitingJob, sqlx::Error> {

@@ -79,6 +79,15 @@ impl Answer {
         self.status == 403 && Words::of(&self.body).text == "Not enough permissions"
     }
 
+    /// Whether it may be for the token that FTS refuses: it takes us for nobody, or finds a sound token without the scope that it
+    /// wants. A newer one may do.
+    pub(crate) fn blames_the_token(&self) -> bool {
+        let words = || Words::of(&self.body).text;
+        self.is_anonymous()
+            || self.status == 401
+            || (self.status == 403 && words().contains("Invalid OAuth2 credentials"))
+    }
+
     /// `GET /whoami`. Anonymous is an answer too: see [`WhoAmI::identity`].
     ///
     /// # Errors

@@ -112,7 +112,11 @@ impl FtsClient {
     async fn believed(&self) -> Result<(WhoAmI, bool), FtsError> {
         let call = Call { name: "whoami", method: Method::GET, path: "/whoami", body: None };
         for freshness in [Freshness::Kept, Freshness::Fresh] {
-            let who = self.send(&call, freshness).await?.answer(self, call.name)?.whoami()?;
+            let answer = self.send(&call, freshness).await?.answer(self, call.name)?;
+            if freshness == Freshness::Kept && self.bearer.is_some() && answer.blames_the_token() {
+                continue;
+            }
+            let who = answer.whoami()?;
             if who.identity().is_some() {
                 return Ok((who, freshness == Freshness::Fresh));
             }
@@ -132,12 +136,12 @@ impl FtsClient {
         self.ask(call).await?.answer(self, name)
     }
 
-    /// Sends a call. A token that FTS does not believe is replaced once: where it looks at rights it says 403, and for a job
-    /// by its id it falls over with a 500, which `whoami` tells from a real one.
+    /// Sends a call. A token that FTS does not believe, or that lacks the scope that it wants, is replaced once: where it looks at
+    /// rights it says 403, and for a job by its id it falls over with a 500, which `whoami` tells from a real one.
     pub(crate) async fn ask(&self, call: Call<'_>) -> Result<Sent, FtsError> {
         let sent = self.send(&call, Freshness::Kept).await?;
         let again = match (&sent, &self.bearer) {
-            (Sent::Answer(answer), Some(_)) if answer.is_anonymous() => Some(Freshness::Fresh),
+            (Sent::Answer(answer), Some(_)) if answer.blames_the_token() => Some(Freshness::Fresh),
             (Sent::Answer(answer), _) if answer.status() == 500 && call.path.starts_with("/jobs/") => {
                 // The call is made by a fresh token if that is what `whoami` needed, which is then the kept one.
                 self.believed().await?.1.then_some(Freshness::Kept)

@@ -170,6 +170,10 @@ pub struct Params {
     /// GridFTP parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gridftp: Option<String>,
+    /// Whether FTS is to use the tokens of the files as they are, and neither exchanges nor refreshes them. FTS 3.14 and later, where
+    /// its `AllowNonManagedTokens` is on; before, it is ignored.
+    #[serde(deserialize_with = "flag", skip_serializing_if = "unset")]
+    pub unmanaged_tokens: bool,
     /// Quality of service that the file is to change to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_qos: Option<String>,

@@ -38,8 +38,8 @@ impl Words {
     }
 }
 
-/// How refusals of FTS REST 3.13.4 begin or what they contain, and the member of the submission that they are about.
-const FIELDS: [(&str, &str); 34] = [
+/// How refusals of FTS REST 3.13.4, and one of 3.14, begin or what they contain, and the member of the submission that they are about.
+const FIELDS: [(&str, &str); 36] = [
     ("Need sid for deterministic", "params.sid"),
     ("The sid provided", "params.sid"),
     ("Both source_tokens and destination_tokens", "files[].source_tokens"),
@@ -50,6 +50,8 @@ const FIELDS: [(&str, &str); 34] = [
     ("Token does not contain", "files[].source_tokens or destination_tokens"),
     ("Failed to validate access-token", "files[].source_tokens or destination_tokens"),
     ("Transfer access-token has unknown issuer", "files[].source_tokens or destination_tokens"),
+    ("FTS access-token has unknown issuer", "the token of the submission"),
+    ("Unmanaged tokens are not allowed", "params.unmanaged_tokens"),
     ("`t_token`", "files[].source_tokens or destination_tokens"),
     ("token_id", "files[].source_tokens or destination_tokens"),
     ("Requests to archive to tape", "params.archive_timeout"),

@@ -70,6 +70,29 @@ async fn an_unbelieved_token_is_replaced_exactly_once() {
 }
 
 #[tokio::test]
+async fn a_token_without_the_scope_that_fts_wants_is_replaced_once() {
+    const LACKS: &[u8] = b"<h1>Forbidden</h1>\n<p>Invalid credentials (Invalid OAuth2 credentials)</p>";
+    // Also before anything else is looked at, as `whoami`.
+    for mended in [true, false] {
+        let server = Server::start(move |request| match good(request) && mended {
+            true => fts(request),
+            false => Reaction::Answer(answer(403, "text/html", LACKS)),
+        })
+        .await;
+        for call in 0..2 {
+            let (client, source) = client(&server);
+            let outcome = match call {
+                0 => client.whoami().await.map(drop),
+                _ => client.submit(&job()).await.map(drop),
+            };
+            assert_eq!(outcome.is_ok(), mended, "{call}: {outcome:?}");
+            assert!(mended || matches!(outcome, Err(FtsError::Forbidden { .. })), "{call}: {outcome:?}");
+            assert_eq!(source.fresh(), 1, "{call}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_fresh_token_that_is_not_believed_either_ends_it() {
     let server = Server::start(|request| match request.target.as_str() {
         "/whoami" => json(200, ANON),

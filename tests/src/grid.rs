@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binaries::Binaries;
 use crate::content::content;
-use crate::fts::{Fts, FtsConfig, Provider};
+use crate::fts::{Fts, FtsConfig, Provider, RestSettings};
 use crate::issuer::{Client, GrantType, Issuer};
 use crate::pki::Pki;
 use crate::rucio::{RucioDatabase, Site};
@@ -89,6 +89,8 @@ pub struct GridSettings {
     pub issuer: Option<OtherIssuer>,
     /// The authority of every certificate, where something has one already.
     pub pki: Option<Pki>,
+    /// What the FTS operator set.
+    pub rest: RestSettings,
     /// Whether cargo shows how the daemons are built.
     pub show_build: bool,
 }
@@ -107,6 +109,7 @@ impl GridSettings {
             xrootd: None,
             issuer: None,
             pki: None,
+            rest: RestSettings::default(),
             show_build: false,
         }
     }
@@ -198,6 +201,7 @@ impl Grid {
         let config = FtsConfig {
             audiences,
             mysql: settings.fts_mysql.clone(),
+            rest: settings.rest,
             ..FtsConfig::new(folder.join("fts.sqlite"), vec![provider])
         };
         let fts = Fts::start(&pki, config, clock, stop.clone()).await?;

@@ -73,7 +73,7 @@ pub(super) fn truthy(value: Option<&Value>) -> bool {
 }
 
 /// `safe_flag`: a text counts when it begins with Y.
-fn flag(value: Option<&Value>) -> bool {
+pub(super) fn flag(value: Option<&Value>) -> bool {
     match value {
         Some(Value::String(text)) => text.starts_with(['Y', 'y']),
         other => truthy(other),

@@ -196,7 +196,7 @@ async fn accept(
     submission.choose_replica(&queued, fts.config.rest.checks_duplicates(vo))?;
     submission.apply_bans(&store::banned(&fts.database, vo).await?)?;
     check_tokens(fts, user, &submission).await?;
-    store::insert_tokens(&fts.database, &submission.tokens).await?;
+    store::insert_tokens(&fts.database, &submission.tokens, submission.left_alone).await?;
     store::insert_job(&fts.database, &submission, user, now).await?;
     Ok(submission.job_id)
 }

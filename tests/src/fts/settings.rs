@@ -11,6 +11,9 @@ pub struct RestSettings {
     pub offline: bool,
     /// `NonManagedTokens`: tokens without `offline_access` do not hold a file back in TOKEN_PREP.
     pub non_managed_tokens: bool,
+    /// What becomes of `params.unmanaged_tokens`: none, it is ignored, as 3.13.4 does; else, as in 3.14, whether
+    /// `AllowNonManagedTokens` is on (read in its sources, not observed).
+    pub unmanaged_tokens: Option<bool>,
     /// `AuthorizedVO`; `*` is all.
     pub authorized_vos: Vec<String>,
     /// `CheckDuplicates`: VOs that may not write one destination twice at a time. Compared as a piece of text (observed).
@@ -30,6 +33,7 @@ impl Default for RestSettings {
             oauth2: true,
             offline: true,
             non_managed_tokens: false,
+            unmanaged_tokens: None,
             authorized_vos: vec!["*".into()],
             check_duplicates: String::new(),
             uuid5_takes_bytes: false,

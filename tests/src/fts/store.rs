@@ -93,7 +93,11 @@ pub(super) async fn check_issuers(
 
 /// Writes the tokens, each for itself as FTS does (a job that is refused afterwards leaves them behind); of a token that is
 /// there already, only `retired` is touched.
-pub(super) async fn insert_tokens(database: &Database, tokens: &[NewToken]) -> Result<(), sqlx::Error> {
+pub(super) async fn insert_tokens(
+    database: &Database,
+    tokens: &[NewToken],
+    unmanaged: bool,
+) -> Result<(), sqlx::Error> {
     for token in tokens {
         let half = token.not_before + (token.expiry - token.not_before).max(0) / 2;
         let id = token.token.fingerprint().to_string();
@@ -108,7 +112,7 @@ pub(super) async fn insert_tokens(database: &Database, tokens: &[NewToken]) -> R
         }
         statement(
             "INSERT INTO t_token (token_id, access_token, access_token_not_before, access_token_expiry, \
-             access_token_refresh_after, issuer, scope, audience) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+             access_token_refresh_after, issuer, scope, audience, unmanaged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(id)
         .bind(token.token.expose())
@@ -118,6 +122,7 @@ pub(super) async fn insert_tokens(database: &Database, tokens: &[NewToken]) -> R
         .bind(&token.issuer)
         .bind(&token.scope)
         .bind(&token.audience)
+        .bind(i64::from(unmanaged))
         .execute(&mut write)
         .await?;
         write.commit().await?;

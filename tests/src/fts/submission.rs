@@ -10,7 +10,7 @@ use super::RestSettings;
 use super::answer::Refusal;
 use super::caller::{User, deterministic_id};
 use super::new_file::{Duplicates, NewFile, file_rows, hashed_id};
-use super::params::{JobId, JobParams, given, job_metadata};
+use super::params::{JobId, JobParams, flag, given, job_metadata};
 use super::tokens::{self, NewToken};
 
 /// Strategies that FTS knows.
@@ -42,6 +42,8 @@ pub(super) struct Submission {
     pub(super) prepared: bool,
     /// Ids of tokens for which nothing waits.
     pub(super) unmanaged: Vec<String>,
+    /// Whether its tokens are to be left alone: `t_token.unmanaged`. Their files wait in TOKEN_PREP for one more look.
+    pub(super) left_alone: bool,
     /// What `params` want of tape, if the body has any.
     tape: Option<Option<&'static str>>,
 }
@@ -63,6 +65,10 @@ impl Submission {
             JobId::Standard => fresh_id(),
             JobId::Deterministic(sid) => deterministic_id(vo, sid),
         };
+        let left_alone = flag(given(&params, "unmanaged_tokens")) && settings.unmanaged_tokens.is_some();
+        if left_alone && settings.unmanaged_tokens == Some(false) {
+            return Err(Refusal::bad("Unmanaged tokens are not allowed!"));
+        }
         let mut tokens = Vec::new();
         if user.bearer().is_some() {
             files.iter().try_for_each(tokens::check_lists)?;
@@ -97,6 +103,7 @@ impl Submission {
             tokens,
             prepared,
             unmanaged,
+            left_alone,
             tape,
         };
         if submission.params.multihop {

@@ -7,17 +7,20 @@
 mod checksum;
 mod pair;
 
+use std::sync::Arc;
+
 use fts_client::VerifyChecksum;
 
 use crate::name::{self, Unnamed};
 use crate::request::{Replica, Request};
 use crate::rucio::queue::Claimed;
+use crate::tokens::TokenRules;
 use crate::topology::{Rse, RseId, Topology};
 
 pub use pair::Schemes;
 
 /// The rules of choice that the configuration sets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Schemes that transfers may use.
     pub schemes: Schemes,
@@ -25,6 +28,8 @@ pub struct Rules {
     pub max_extra_sources: usize,
     /// Whether sources that may not be read are taken all the same.
     pub ignore_availability: bool,
+    /// What may go by token, and by which.
+    pub tokens: Arc<TokenRules>,
 }
 
 /// One source of a transfer.
@@ -250,13 +255,10 @@ fn submit(request: &Request, destination: &Rse, candidates: &[Candidate<'_>], ru
         .take(rules.max_extra_sources);
     let chosen: Vec<_> = std::iter::once((main, main.pair.read)).chain(extras).collect();
 
-    let by_token = |rse: &Rse, scheme: &str| scheme == "davs" && rse.is("oidc_support");
-    if !by_token(destination, &main.pair.write.scheme)
-        || !chosen.iter().all(|(c, p)| by_token(c.rse, &p.scheme))
+    if !rules.tokens.by_token(destination, &main.pair.write.scheme)
+        || !chosen.iter().all(|(c, p)| rules.tokens.by_token(c.rse, &p.scheme))
     {
-        return Leave(
-            "not by token (a side is not davs or lacks `oidc_support`): left to Rucio's own submitter",
-        );
+        return rules.tokens.without.verdict();
     }
     let scope = request.external_scope();
     let sources = chosen.iter().map(|(candidate, protocol)| {

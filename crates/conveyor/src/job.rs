@@ -6,6 +6,7 @@ use fts_client::{FileEntry, Identity, JobId, Params, QueueTime, Submission};
 use serde_json::json;
 
 use crate::choose::Plan;
+use crate::tokens::{Carried, FileTokens, Tokens};
 use crate::topology::Topology;
 
 /// Settings of jobs.
@@ -68,10 +69,16 @@ pub fn group(plans: Vec<Plan>, identity: &Identity, rules: &JobRules) -> Vec<Job
     alone.into_iter().chain(cut).collect()
 }
 
-/// The body to post.
-pub fn submission(job: &Job, topology: &Topology, rules: &JobRules) -> Option<Submission> {
-    let params = params(job.plans.first()?, job.sid.clone(), rules);
-    Some(Submission { files: job.plans.iter().map(|plan| file(plan, topology, rules)).collect(), params })
+/// The body to post, with the tokens that its files carry. `None` when a file has to wait for one of them, and without plans.
+pub fn submission(job: &Job, topology: &Topology, rules: &JobRules, tokens: &Tokens) -> Option<Submission> {
+    let mut params = params(job.plans.first()?, job.sid.clone(), rules);
+    params.unmanaged_tokens = tokens.carried() == Carried::Unmanaged;
+    let file = |plan| {
+        let FileTokens { sources, destination } = tokens.of(plan).ok()?;
+        let entry = file(plan, topology, rules);
+        Some(FileEntry { source_tokens: sources, destination_tokens: destination, ..entry })
+    };
+    Some(Submission { files: job.plans.iter().map(file).collect::<Option<_>>()?, params })
 }
 
 fn params(plan: &Plan, sid: String, rules: &JobRules) -> Params {

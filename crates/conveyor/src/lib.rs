@@ -22,6 +22,7 @@ mod run;
 pub mod settings;
 pub mod share;
 pub mod submit;
+pub mod tokens;
 pub mod topology;
 
 pub use command::Arguments;

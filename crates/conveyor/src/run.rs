@@ -43,14 +43,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     );
     let share = settings.share.share(settings.submit.ignore_availability).map_err(Failure::Configuration)?;
     let pulse = Pulse::of_this_process(&rucio, &settings.share).map(Arc::new);
+    let tokens = Arc::new(settings.token_rules());
     let submitter = |access: Access| {
         info!(vo = access.vo, issuer = access.issuer(), "VO served");
         Submitter {
             rucio: rucio.of_vo(&access.vo),
-            parties: Parties::new(access, Arc::clone(&keeper)),
+            parties: Parties::new(access, Arc::clone(&keeper), Arc::clone(&tokens), Arc::clone(&clock)),
             share: share.clone(),
             pulse: pulse.clone(),
-            rules: settings.submit.rules(),
+            rules: settings.submit.rules(Arc::clone(&tokens)),
             job_rules: settings.submit.job_rules(),
             batch: settings.submit.batch.clamp(1, MOST),
             jobs_in_flight: settings.submit.jobs_in_flight,
@@ -241,6 +242,7 @@ fn lines(report: &Report) -> Vec<String> {
             .chain(&report.left)
             .map(|(reason, count)| format!("left       {count}: {reason}")),
     );
+    lines.extend(report.authorised.iter().map(|(mode, count)| format!("authorised {count}: {mode}")));
     let others = [("refused", report.refused), ("given back", report.released), ("open", report.open)];
     lines.extend(
         others.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what:<10} {count}")),

@@ -1,10 +1,12 @@
 //! The configuration file. Units stand in the names; every default is here.
 
 mod share;
+mod tokens;
 mod vo;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::logs::LogSettings;
@@ -16,8 +18,10 @@ use token_core::http::HttpSettings;
 use crate::choose::{Rules, Schemes};
 use crate::job::JobRules;
 use crate::rucio::DatabaseUrl;
+use crate::tokens::{TokenRules, TokenSettings, WithoutToken};
 
 pub use share::ShareSettings;
+pub use tokens::StorageTokenSettings;
 pub use vo::{InstanceSettings, VoSettings};
 
 /// The whole file.
@@ -41,6 +45,12 @@ pub struct Settings {
     /// The part of the queue that is ours.
     #[serde(default)]
     pub share: ShareSettings,
+    /// Tokens for storages that jobs carry.
+    #[serde(default)]
+    pub storage_tokens: StorageTokenSettings,
+    /// What the tokens of some RSEs have of their own.
+    #[serde(default)]
+    pub rse: Vec<TokenSettings>,
     /// Where tokens outlive a restart; without it they live in memory.
     #[serde(default)]
     pub cache: Option<CacheSettings>,
@@ -159,6 +169,8 @@ pub struct SubmitSettings {
     pub ignore_availability: bool,
     /// Hours that a file may wait in FTS, by activity, `default` for the others.
     pub max_time_in_queue_h: BTreeMap<String, i64>,
+    /// What becomes of a transfer that must not go by token.
+    pub without_token: WithoutToken,
     /// How long to rest when the queue has been walked to its end.
     pub sleep_s: u64,
 }
@@ -174,6 +186,7 @@ impl Default for SubmitSettings {
             selection_strategy: "orderly".into(),
             ignore_availability: false,
             max_time_in_queue_h: [("default".to_owned(), 168)].into(),
+            without_token: WithoutToken::default(),
             sleep_s: 10,
         }
     }
@@ -181,11 +194,12 @@ impl Default for SubmitSettings {
 
 impl SubmitSettings {
     /// The rules of choice.
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self, tokens: Arc<TokenRules>) -> Rules {
         Rules {
             schemes: Schemes(self.schemes.clone()),
             max_extra_sources: self.max_extra_sources,
             ignore_availability: self.ignore_availability,
+            tokens,
         }
     }
 
@@ -212,6 +226,14 @@ mod tests {
         r#"vo = "cms""#,
         r#"scope = "fts""#,
         r#"name = "cms""#,
+        r#"name = "CERN-DISK""#,
+        r#"attribute = "storage=dcache""#,
+        r#"oidc_support = true"#,
+        r#"audience = "{url}/""#,
+        r#"base_path = "/pnfs/example.org/data""#,
+        r#"path = "/""#,
+        r#"source = "storage.read""#,
+        r#"destination = "storage.create storage.read""#,
         r#"audience = "{url}""#,
         r#"scope = "fts storage.read:/ storage.modify:/ storage.stage:/""#,
         r#"url = "https://cms-auth.example/""#,

@@ -3,6 +3,7 @@
 mod parties;
 mod post;
 mod recover;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use fts_client::FtsError;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde::Serialize;
-use token_core::Clock;
+use token_core::{Clock, Freshness};
 use tracing::{debug, info, warn};
 
 use crate::choose::{Plan, Rules, Verdict, choose};
@@ -21,6 +22,7 @@ use crate::pulse::Pulse;
 use crate::rucio::queue::Cursor;
 use crate::rucio::{DatabaseError, Rucio};
 use crate::share::Share;
+use crate::tokens::Carried;
 use crate::topology::Topology;
 
 pub use parties::Parties;
@@ -47,6 +49,8 @@ pub struct Report {
     pub left: BTreeMap<String, usize>,
     /// Requests that FTS refused; state `A`.
     pub refused: usize,
+    /// Requests that FTS has now, by how their transfers are authorised.
+    pub authorised: BTreeMap<String, usize>,
     /// Requests claimed and given back because their job could not be sent.
     pub released: usize,
     /// Requests still claimed, whose job's fate is not known yet. The next pass looks again.
@@ -56,7 +60,8 @@ pub struct Report {
 impl Report {
     /// Adds what another pass has done.
     pub fn add(&mut self, other: &Self) {
-        let Self { picked, submitted, jobs, recovered, ended, left, refused, released, open } = other;
+        let Self { picked, submitted, jobs, recovered, ended, left, refused, authorised, released, open } =
+            other;
         let sums = [
             (&mut self.picked, picked),
             (&mut self.submitted, submitted),
@@ -69,7 +74,8 @@ impl Report {
         for (sum, count) in sums {
             *sum += count;
         }
-        for (sums, counts) in [(&mut self.ended, ended), (&mut self.left, left)] {
+        let maps = [(&mut self.ended, ended), (&mut self.left, left), (&mut self.authorised, authorised)];
+        for (sums, counts) in maps {
             for (reason, count) in counts {
                 *sums.entry(reason.clone()).or_default() += count;
             }
@@ -158,7 +164,10 @@ impl Submitter {
             let wanted = !plans.is_empty();
             for (fts, plans) in plans {
                 match self.usable(&fts, &mut unusable).await {
-                    Some(party) => ready.push((party, fts, plans)),
+                    Some(party) => {
+                        let plans = with_tokens(&party, plans, &topology, &mut report).await;
+                        ready.push((party, fts, plans));
+                    }
                     None => {
                         let words = format!("FTS {fts} cannot be used now");
                         *report.left.entry(words).or_default() += plans.len();
@@ -172,14 +181,35 @@ impl Submitter {
             for (reason, count) in ended {
                 *report.ended.entry(reason.to_owned()).or_default() += count;
             }
-            for (party, fts, plans) in ready {
+            for (party, fts, plans) in ready.into_iter().filter(|(.., plans)| !plans.is_empty()) {
                 let jobs = group(plans, &party.identity, &self.job_rules);
                 let jobs = self.rucio.claim(jobs, &fts, &party.identity, self.clock.now()).await?;
                 self.post_all(&party, &fts, jobs, &topology, &mut unusable, &mut report).await?;
             }
             info!(looked_at = report.picked, submitted = report.submitted, "page done");
         }
+        self.tell_authorisation(&report);
         Ok(Pass { report, unusable: unusable.into_values().next() })
+    }
+
+    /// One line a pass that has something to tell.
+    fn tell_authorisation(&self, report: &Report) {
+        let count = |of: &BTreeMap<String, usize>, name: &str| of.get(name).copied().unwrap_or_default();
+        let by = |carried: Carried| count(&report.authorised, carried.mode());
+        let (Verdict::Leave(words) | Verdict::End(_, words)) = self.rules.tokens.without.verdict() else {
+            return;
+        };
+        let without = count(&report.left, words) + count(&report.ended, words);
+        if report.authorised.is_empty() && without == 0 {
+            return;
+        }
+        info!(
+            token_for_fts = by(Carried::None),
+            managed_storage_tokens = by(Carried::Managed),
+            unmanaged_storage_tokens = by(Carried::Unmanaged),
+            not_by_token = without,
+            "authorised"
+        );
     }
 
     async fn usable(&self, fts: &str, unusable: &mut BTreeMap<String, FtsError>) -> Option<Arc<Party>> {
@@ -230,4 +260,14 @@ impl Submitter {
         }
         Ok(())
     }
+}
+
+/// Those plans that have the tokens of all their storages. The others wait in the queue: nothing is claimed for them.
+async fn with_tokens(party: &Party, plans: Vec<Plan>, topology: &Topology, report: &mut Report) -> Vec<Plan> {
+    let tokens = party.tokens.of(&plans, topology, Freshness::Kept).await;
+    let (ready, waiting): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| tokens.of(plan).is_ok());
+    if !waiting.is_empty() {
+        *report.left.entry("no token for a storage now".to_owned()).or_default() += waiting.len();
+    }
+    ready
 }

@@ -60,11 +60,7 @@ fn verdict(request: &Request, change: impl Fn(&mut HashMap<&str, Rse>)) -> Verdi
     change(&mut rses);
     let link = |from: &str, distance| ((RseId(from.into()), RseId("D".into())), distance);
     let topology = Topology::new(rses.into_values().collect(), [link("A", 2), link("B", 1)].into());
-    choose(
-        request,
-        &topology,
-        &Rules { schemes: Schemes::default(), max_extra_sources: 5, ignore_availability: false },
-    )
+    choose(request, &topology, &Rules { max_extra_sources: 5, ..Rules::default() })
 }
 
 fn sources(verdict: Verdict) -> Vec<String> {

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fts_client::{FtsClient, FtsError, FtsSettings as ClientSettings, Identity};
-use token_core::{ClientCredentials, TokenKeeper};
+use token_core::{ClientCredentials, Clock, TokenKeeper};
 use tokio::sync::Mutex;
 use tracing::info;
 use url::Url;
 
+use super::tokens::StorageTokens;
 use crate::access::Access;
+use crate::tokens::TokenRules;
 
 /// One FTS and who we are to it.
 pub struct Party {
     /// Its client.
     pub client: FtsClient,
+    /// Who gives the tokens for storages that go with its jobs.
+    pub tokens: StorageTokens,
     /// What job ids follow from.
     pub identity: Identity,
     /// Set when a post could not be sent, or a job got another id than we foresaw: what is still waiting to be posted is given
@@ -27,13 +31,20 @@ pub struct Party {
 pub struct Parties {
     access: Access,
     keeper: Arc<TokenKeeper>,
+    rules: Arc<TokenRules>,
+    clock: Arc<dyn Clock>,
     known: Mutex<HashMap<String, Arc<Party>>>,
 }
 
 impl Parties {
     /// No party yet.
-    pub fn new(access: Access, keeper: Arc<TokenKeeper>) -> Self {
-        Self { access, keeper, known: Mutex::default() }
+    pub fn new(
+        access: Access,
+        keeper: Arc<TokenKeeper>,
+        rules: Arc<TokenRules>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { access, keeper, rules, clock, known: Mutex::default() }
     }
 
     /// The FTS that an RSE's `fts` attribute names.
@@ -62,6 +73,12 @@ impl Parties {
         let Access { http, min_life, .. } = &self.access;
         let grantor = self.access.grantor(&url);
         let (oauth, request) = (Arc::clone(&grantor.oauth), grantor.request(&url));
+        let tokens = StorageTokens::new(
+            Arc::clone(&oauth),
+            Arc::clone(&self.keeper),
+            Arc::clone(&self.rules),
+            Arc::clone(&self.clock),
+        );
         let bearer = ClientCredentials::new(oauth, Arc::clone(&self.keeper), request, *min_life);
         let settings = ClientSettings { http: http.clone(), ..ClientSettings::new(url) };
         let client =
@@ -69,7 +86,7 @@ impl Parties {
         let who = client.whoami().await?;
         let identity = who.identity().ok_or_else(|| FtsError::Anonymous { fts: fts.to_owned() })?;
         info!(fts, user = who.user_dn, vo = identity.vo, "known to FTS");
-        let party = Arc::new(Party { client, identity, doubtful: AtomicBool::new(false) });
+        let party = Arc::new(Party { client, tokens, identity, doubtful: AtomicBool::new(false) });
         known.insert(fts.to_owned(), Arc::clone(&party));
         Ok(party)
     }

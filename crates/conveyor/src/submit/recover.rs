@@ -92,6 +92,8 @@ impl Submitter {
             match end {
                 End::Submitted => {
                     report.submitted += files;
+                    let mode = self.rules.tokens.carried.mode();
+                    *report.authorised.entry(mode.to_owned()).or_default() += files;
                     report.jobs += 1;
                     done.push((job, Outcome::Submitted));
                 }

@@ -1,0 +1,36 @@
+//! `[storage_tokens]`: tokens for storages that jobs carry.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Settings;
+use crate::tokens::{Carried, TokenRules};
+
+/// `[storage_tokens]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageTokenSettings {
+    /// What jobs carry.
+    pub send: Carried,
+    /// How long a storage token must still live when it is sent.
+    pub min_life_s: u64,
+}
+
+impl Default for StorageTokenSettings {
+    fn default() -> Self {
+        Self { send: Carried::None, min_life_s: 600 }
+    }
+}
+
+impl Settings {
+    /// The rules of tokens for storages.
+    pub fn token_rules(&self) -> TokenRules {
+        TokenRules {
+            carried: self.storage_tokens.send,
+            min_life: Duration::from_secs(self.storage_tokens.min_life_s),
+            without: self.submit.without_token,
+            table: self.rse.clone(),
+        }
+    }
+}

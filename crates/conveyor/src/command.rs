@@ -4,9 +4,10 @@ mod flags;
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use daemon::{Failure, config};
 
+use crate::about::{self, ABOUT};
 use crate::settings::Settings;
 use flags::Flags;
 
@@ -15,7 +16,7 @@ use flags::Flags;
 #[command(name = "conveyor", version, about)]
 pub struct Arguments {
     /// The configuration file (TOML). `CONVEYOR__SECTION__KEY` in the environment overrides a key.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true, default_value = "/etc/token-conveyor/conveyor.toml")]
     config: PathBuf,
     /// Walk the queue once, print what was done, and end. Exit code 0: done; 1: it could not be done now, try again;
     /// 2: the configuration, the client's secret or the database is not right.
@@ -26,15 +27,35 @@ pub struct Arguments {
     pub(crate) json: bool,
     #[command(flatten)]
     flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look at the configuration, without starting anything. Flags over it are not looked at.
+    #[command(subcommand)]
+    Config(config::Command),
 }
 
 impl Arguments {
+    /// Carries out a command that only looks at the configuration; false if there was none.
+    ///
+    /// # Errors
+    /// When the configuration can't be read or is not right.
+    pub fn looked(&self) -> Result<bool, Failure> {
+        match &self.command {
+            Some(Command::Config(command)) => ABOUT.run(command, &self.config, about::check).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// The configuration with the flags over it.
     ///
     /// # Errors
     /// One line that names the file and the key.
     pub fn settings(&self) -> Result<Settings, Failure> {
-        let mut settings: Settings = config::load(&self.config, "CONVEYOR")?;
+        let mut settings: Settings = config::load(&self.config, ABOUT.prefix)?;
         self.flags.over(&mut settings);
         Ok(settings)
     }

@@ -8,6 +8,7 @@
 //! The statements and states are those of Rucio 41.5.1's own conveyor, so that its poller and finisher go on as if it had
 //! submitted the job itself.
 
+mod about;
 pub mod access;
 pub mod choose;
 mod command;

@@ -25,6 +25,9 @@ const MOST: u32 = 5000;
 /// # Errors
 /// With --run-once, when the pass could not be made; otherwise only for what no waiting mends.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.looked()? {
+        return Ok(());
+    }
     let settings = arguments.settings()?;
     logs::start(&settings.log)?;
     let shutdown = Shutdown::on_signals()?;

@@ -1,28 +1,82 @@
 //! Configuration files: TOML, overridden by the environment, unknown keys refused.
 
+mod annotated;
+mod command;
+mod effective;
+mod nearest;
+mod schema;
+
 use std::path::Path;
 
-use config::{Config, ConfigError, Environment, File, FileFormat};
-use serde::de::DeserializeOwned;
+use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
+
+pub use command::{About, Command};
+pub use effective::masked;
+use schema::Shape;
+pub use schema::{Configuration, Flattened};
 
 use crate::Failure;
+
+/// A configuration that was read.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// What it says.
+    pub settings: T,
+    /// What was set, and where.
+    values: Value,
+}
 
 /// Reads `path` and then the environment: with prefix `CONVEYOR`, `CONVEYOR__SUBMIT__BATCH=500` sets `submit.batch`.
 ///
 /// # Errors
 /// One line that names the file and the key, and never shows a value: a value may be a secret that was put into the wrong
 /// place.
-pub fn load<T: DeserializeOwned>(path: &Path, prefix: &str) -> Result<T, Failure> {
+pub fn load<T: Configuration>(path: &Path, prefix: &str) -> Result<T, Failure> {
+    read(path, prefix).map(|loaded| loaded.settings)
+}
+
+/// As [`load`], with what was set where.
+///
+/// # Errors
+/// As [`load`].
+pub fn read<T: Configuration>(path: &Path, prefix: &str) -> Result<Loaded<T>, Failure> {
     let shown = path.display();
     if let Err(error) = std::fs::File::open(path) {
         return Err(Failure::Configuration(format!("cannot read the configuration file {shown}: {error}")));
     }
-    Config::builder()
+    let at_fault = |line: String| Failure::Configuration(format!("configuration file {shown}: {line}"));
+    let mut values = Config::builder()
         .add_source(File::from(path).format(FileFormat::Toml))
         .add_source(Environment::with_prefix(prefix).prefix_separator("__").separator("__").try_parsing(true))
         .build()
-        .and_then(Config::try_deserialize)
-        .map_err(|error| Failure::Configuration(format!("configuration file {shown}: {}", explain(&error))))
+        .map_err(|error| at_fault(explain(&error)))?
+        .cache;
+    if let Some(line) = effective::unknown(&Shape::of::<T>(), &values, prefix) {
+        return Err(at_fault(line));
+    }
+    let credentials = std::env::var("CREDENTIALS_DIRECTORY").ok();
+    place_credentials(&mut values, credentials.as_deref()).map_err(at_fault)?;
+    let settings = T::deserialize(values.clone()).map_err(|error| at_fault(explain(&error)))?;
+    Ok(Loaded { settings, values })
+}
+
+/// Puts systemd's folder of credentials into values that begin with its variable.
+fn place_credentials(value: &mut Value, folder: Option<&str>) -> Result<(), String> {
+    match &mut value.kind {
+        ValueKind::String(text) => {
+            let name = ["$CREDENTIALS_DIRECTORY/", "${CREDENTIALS_DIRECTORY}/"];
+            if let Some(name) = name.iter().find_map(|variable| text.strip_prefix(variable)) {
+                let folder = folder.ok_or_else(|| {
+                    format!("credential `{name}`: CREDENTIALS_DIRECTORY is not set; systemd sets it where a unit has LoadCredential=")
+                })?;
+                *text = format!("{folder}/{name}");
+            }
+            Ok(())
+        }
+        ValueKind::Table(table) => table.values_mut().try_for_each(|value| place_credentials(value, folder)),
+        ValueKind::Array(items) => items.iter_mut().try_for_each(|value| place_credentials(value, folder)),
+        _ => Ok(()),
+    }
 }
 
 /// Keys that are not set by default; what stands in their comments are examples.
@@ -87,6 +141,8 @@ mod tests {
         part: Part,
     }
 
+    impl Configuration for Example {}
+
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Part {
@@ -110,6 +166,10 @@ mod tests {
             ("[part]\n", "number"),
             ("", "part"),
             ("client_secret = \"canary", "line 1"),
+            ("[part]\nnumbre = \"canary\"", "`part.numbre`: did you mean `part.number`?"),
+            ("number = 1", "`number`: did you mean `part.number`?"),
+            ("[part]\nother = \"canary\"", "known here: number"),
+            ("[part]\nnumber = \"$CREDENTIALS_DIRECTORY/n\"", "CREDENTIALS_DIRECTORY is not set"),
         ] {
             let line = refusal(text);
             assert!(line.contains(named) && line.contains("c.toml"), "{text:?}: {line}");

@@ -18,6 +18,9 @@ use crate::plan::Planning;
 pub(crate) enum Command {
     /// Make our tables, `token_exchange_lease` and `token_exchange_token`, in FTS's database. Harmless when they are there.
     InitDb,
+    /// Look at the configuration, without starting anything.
+    #[command(subcommand)]
+    Config(daemon::config::Command),
     /// Show which tokens the whole queue would take, and how many calls at each granularity. Nothing is asked for.
     Plan {
         /// As one JSON object.
@@ -69,7 +72,7 @@ pub(crate) async fn show(
     now: UnixSeconds,
 ) -> Result<(), Failure> {
     match command {
-        Command::InitDb => Ok(()),
+        Command::InitDb | Command::Config(_) => Ok(()),
         Command::Plan { json } => {
             let planned = plan::plan(fts, planning, now).await.map_err(database)?;
             page::print(*json, &planned, plan::Plan::page)

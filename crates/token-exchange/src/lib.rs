@@ -8,6 +8,7 @@
 //! No change to FTS is needed: the hand-over was proven on FTS 3.14.4 (rows in `t_token` with `unmanaged` = 1, the files'
 //! token ids, and `file_state` set to `file_state_initial`). FTS's own `fts_token` must not run beside it.
 
+mod about;
 mod command;
 pub mod decide;
 pub mod endpoint;

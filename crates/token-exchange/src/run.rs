@@ -9,6 +9,7 @@ use daemon::{Failure, Shutdown, config, logs, settings as shared};
 use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::info;
 
+use crate::about::{self, ABOUT};
 use crate::command::{Command, show};
 use crate::fresh::lane;
 use crate::fresh::renewer::Renewer;
@@ -21,7 +22,12 @@ use crate::worker::{IssuerClient, Lanes, Report, Tokens, Worker};
 #[command(name = "token-exchange", version, about)]
 pub struct Arguments {
     /// The configuration file (TOML). `TOKEN_EXCHANGE__SECTION__KEY` in the environment overrides a key.
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        default_value = "/etc/token-conveyor/token-exchange.toml"
+    )]
     config: PathBuf,
     /// Work until nothing is due, print what was done, and end. Exit code 0: done; 1: it could not be done now;
     /// 2: the configuration or the database is not right.
@@ -44,7 +50,10 @@ const TEND: Duration = Duration::from_secs(10);
 /// # Errors
 /// With --run-once, when the rounds could not be made; otherwise only for what no waiting mends.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let settings: Settings = config::load(&arguments.config, "TOKEN_EXCHANGE")?;
+    if let Some(Command::Config(command)) = &arguments.command {
+        return ABOUT.run(command, &arguments.config, about::check);
+    }
+    let settings: Settings = config::load(&arguments.config, ABOUT.prefix)?;
     logs::start(&settings.log)?;
     let planning = settings.planning().map_err(Failure::configuration)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

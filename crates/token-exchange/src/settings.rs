@@ -146,6 +146,8 @@ mod tests {
     const EXAMPLES: &[&str] = &[
         r#"audience = "https://a.storage.example""#,
         r#"issuer = "https://iam.example/""#,
+        r#"granularity = "file""#,
+        r#"write = "least""#,
         r#"database = "sqlite:////var/lib/fts/fts.sqlite""#,
         r#"messaging_directory = "/var/lib/fts3""#,
         "managed = true",

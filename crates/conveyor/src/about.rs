@@ -1,0 +1,55 @@
+//! What the shared commands need to know of this daemon.
+
+use std::sync::Arc;
+
+use daemon::Failure;
+use daemon::config::{About, Configuration};
+use token_core::SystemClock;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Settings;
+
+/// This daemon.
+pub(crate) const ABOUT: About = About {
+    program: "conveyor",
+    prefix: "CONVEYOR",
+    annotated: include_str!("../../../config/conveyor.toml"),
+};
+
+impl Configuration for Settings {}
+
+/// Reads what the settings name, as a start does; nobody is asked.
+///
+/// # Errors
+/// One line that names the key.
+pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+    settings.rucio.url().map_err(Failure::configuration)?;
+    token_core::http::client(&settings.fts.http())
+        .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
+    let of_vos = settings.vo.iter().filter_map(|vo| vo.issuer.as_ref());
+    let of_instances = settings.fts.instance.iter().filter_map(|instance| instance.issuer.as_ref());
+    for issuer in settings.issuer.iter().chain(of_vos).chain(of_instances) {
+        issuer.client(Arc::new(SystemClock), CancellationToken::new())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotated_file_speaks_of_every_key() {
+        assert_eq!(ABOUT.undocumented::<Settings>(), Vec::<String>::new());
+        let reference = ABOUT.reference::<Settings>();
+        for shown in [
+            "## `[submit]`",
+            "- `batch` (default `1000`). Requests looked at",
+            "`{ default = 168 }`",
+            "One of `text`, `json`.",
+            "- `ca_file` (not set; for example",
+        ] {
+            assert!(reference.contains(shown), "{shown}: {reference}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What the shared commands need to know of this daemon.
+
+use std::sync::Arc;
+
+use daemon::Failure;
+use daemon::config::{About, Configuration, Flattened};
+use daemon::settings::IssuerSettings;
+use token_core::SystemClock;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Settings;
+
+/// This daemon.
+pub(crate) const ABOUT: About = About {
+    program: "token-exchange",
+    prefix: "TOKEN_EXCHANGE",
+    annotated: include_str!("../../../config/token-exchange.toml"),
+};
+
+impl Configuration for Settings {
+    fn flattened() -> Vec<Flattened> {
+        vec![Flattened::new::<IssuerSettings>("issuer", &["mode", "min_given_life_s"])]
+    }
+}
+
+/// Reads what the settings name, as a start does; nobody is asked.
+///
+/// # Errors
+/// One line that names the key.
+pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+    settings.planning().map_err(Failure::configuration)?;
+    settings.fts.place().map_err(Failure::configuration)?;
+    for issuer in &settings.issuer {
+        issuer.shared.client(Arc::new(SystemClock), CancellationToken::new())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotated_file_speaks_of_every_key() {
+        assert_eq!(ABOUT.undocumented::<Settings>(), Vec::<String>::new());
+        let reference = ABOUT.reference::<Settings>();
+        for shown in ["## `[[endpoint]]`", "- `batch` (default `500`). Jobs leased", "## `[log]`"] {
+            assert!(reference.contains(shown), "{shown}: {reference}");
+        }
+    }
+}

@@ -55,7 +55,7 @@ impl Arguments {
     /// # Errors
     /// One line that names the file and the key.
     pub fn settings(&self) -> Result<Settings, Failure> {
-        let mut settings: Settings = config::load(&self.config, ABOUT.prefix)?;
+        let mut settings = config::read::<Settings>(&self.config, ABOUT.prefix)?.settings;
         self.flags.over(&mut settings);
         Ok(settings)
     }

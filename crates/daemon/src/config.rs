@@ -10,6 +10,8 @@ use std::path::Path;
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
 
+use serde::de::DeserializeOwned;
+
 pub use command::{About, Command};
 pub use effective::masked;
 use schema::Shape;
@@ -31,15 +33,19 @@ pub struct Loaded<T> {
 /// # Errors
 /// One line that names the file and the key, and never shows a value: a value may be a secret that was put into the wrong
 /// place.
-pub fn load<T: Configuration>(path: &Path, prefix: &str) -> Result<T, Failure> {
-    read(path, prefix).map(|loaded| loaded.settings)
+pub fn load<T: DeserializeOwned>(path: &Path, prefix: &str) -> Result<T, Failure> {
+    read_as(path, prefix, &Shape::with::<T>(&[])).map(|loaded| loaded.settings)
 }
 
-/// As [`load`], with what was set where.
+/// As [`load`], with what was set where, and with sections of two types seen through.
 ///
 /// # Errors
 /// As [`load`].
 pub fn read<T: Configuration>(path: &Path, prefix: &str) -> Result<Loaded<T>, Failure> {
+    read_as(path, prefix, &Shape::of::<T>())
+}
+
+fn read_as<T: DeserializeOwned>(path: &Path, prefix: &str, shape: &Shape) -> Result<Loaded<T>, Failure> {
     let shown = path.display();
     if let Err(error) = std::fs::File::open(path) {
         return Err(Failure::Configuration(format!("cannot read the configuration file {shown}: {error}")));
@@ -51,7 +57,7 @@ pub fn read<T: Configuration>(path: &Path, prefix: &str) -> Result<Loaded<T>, Fa
         .build()
         .map_err(|error| at_fault(explain(&error)))?
         .cache;
-    if let Some(line) = effective::unknown(&Shape::of::<T>(), &values, prefix) {
+    if let Some(line) = effective::unknown(shape, &values, prefix) {
         return Err(at_fault(line));
     }
     let credentials = std::env::var("CREDENTIALS_DIRECTORY").ok();
@@ -140,8 +146,6 @@ mod tests {
         #[expect(dead_code, reason = "only its reading counts")]
         part: Part,
     }
-
-    impl Configuration for Example {}
 
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -53,7 +53,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(Command::Config(command)) = &arguments.command {
         return ABOUT.run(command, &arguments.config, about::check);
     }
-    let settings: Settings = config::load(&arguments.config, ABOUT.prefix)?;
+    let settings = config::read::<Settings>(&arguments.config, ABOUT.prefix)?.settings;
     logs::start(&settings.log)?;
     let planning = settings.planning().map_err(Failure::configuration)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -72,7 +72,12 @@ pub(super) struct Key {
 impl Shape {
     /// The shape of a type.
     pub(super) fn of<T: Configuration>() -> Self {
-        at::<T>(&mut Vec::new(), &T::flattened()).1
+        Self::with::<T>(&T::flattened())
+    }
+
+    /// The shape of a type with these sections of two types.
+    pub(super) fn with<T: DeserializeOwned>(flattened: &[Flattened]) -> Self {
+        at::<T>(&mut Vec::new(), flattened).1
     }
 
     /// The section in this shape, through lists and free tables.

@@ -4,7 +4,7 @@
 //! `./tests/run` sees to both.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -110,6 +110,87 @@ async fn an_issuer_that_is_down_holds_up_its_own_vo_only() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!((&report["vos"]["cms"]["submitted"], &report["picked"]), (&FILES.into(), &FILES.into()));
     assert_eq!(rig.lines(states).await, ["data@atl S 12", "data@cms S 12"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_tokens_are_those_of_the_vos_own_issuer() {
+    let Some(programs) = needed::needed("RUCIO_BIN", "Rucio") else { return };
+    let rest = RestSettings { unmanaged_tokens: Some(true), ..RestSettings::default() };
+    let rig = Rig::start(Wanted { programs: &programs, rest, postgres: None }).await;
+    // The storages of DISK-A take Rucio's audience, the host name.
+    rig.configure(
+        "[storage_tokens]\nsend = \"unmanaged\"\n[[rse]]\nname = \"DISK-B\"\naudience = \"{url}\"\n",
+    );
+    let (output, report) = rig.once().await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(report["authorised"]["unmanaged storage tokens"], 2 * FILES);
+    rig.transfer(2 * FILES as u64).await;
+    for vo in VOS {
+        let calls = rig.issuers[vo].token_calls();
+        assert_eq!((calls.client_credentials, calls.exchange), (3, 0), "{vo}: for FTS and two storages");
+        assert_eq!(rig.storages[&(vo, "DISK-A")].refused() + rig.storages[&(vo, "DISK-B")].refused(), 0);
+    }
+    let issuers = rig.fts_rows::<(String, i64)>("SELECT issuer, count(*) FROM t_token GROUP BY issuer").await;
+    assert_eq!(issuers.len(), 2);
+    assert!(issuers.iter().all(|(_, tokens)| *tokens == 2), "{issuers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_and_messages_are_those_of_rucios_own_submitter() {
+    let Some(programs) = needed::needed("RUCIO_BIN", "Rucio") else { return };
+    let rig = start(&programs, None).await;
+    rig.fts.set_scheduler(false);
+    let before = rig.folder.join("before.sqlite");
+    std::fs::copy(rig.rucio.path(), &before).unwrap();
+    let (output, _) = rig.once().await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (ours, sent) = (posted(&rig, 0), rig.fts.recorded().len());
+    let our_messages = messages(&rig).await;
+    std::fs::copy(&before, rig.rucio.path()).unwrap();
+    // Rucio knows one issuer for all VOs.
+    rig.name_an_issuer("atl");
+    rig.run("rucio-conveyor-submitter", &["--run-once", "--bulk", "1000", "--group-bulk", "100"]).await;
+    let theirs = posted(&rig, sent);
+    assert_eq!((theirs.len(), ours.len()), (2 * FILES, 2 * FILES));
+    for (id, theirs) in &theirs {
+        assert_eq!(ours.get(id), Some(theirs));
+    }
+    let their_messages = messages(&rig).await;
+    assert_eq!(their_messages.len(), 2 * FILES);
+    assert_eq!(our_messages, their_messages);
+}
+
+/// What was posted for each request after the first `skip` jobs: its entry and the parameters of its job. Without tokens, and without
+/// our job ids, which are known beforehand.
+fn posted(rig: &Rig, skip: usize) -> BTreeMap<String, (Value, Value)> {
+    let mut posted = BTreeMap::new();
+    for job in &rig.fts.recorded()[skip..] {
+        let mut params = job["params"].clone();
+        without(&mut params, &["id_generator", "sid"]);
+        for file in job["files"].as_array().unwrap() {
+            let mut file = file.clone();
+            without(&mut file, &["source_tokens", "destination_tokens"]);
+            let id = file["metadata"]["request_id"].as_str().unwrap().to_owned();
+            assert!(posted.insert(id, (file, params.clone())).is_none(), "posted twice");
+        }
+    }
+    posted
+}
+
+fn without(object: &mut Value, keys: &[&str]) {
+    let object = object.as_object_mut().unwrap();
+    keys.iter().for_each(|key| drop(object.remove(*key)));
+}
+
+/// The messages of submissions, by request, without what differs from one submission to another.
+async fn messages(rig: &Rig) -> BTreeMap<String, Value> {
+    let sent = "SELECT payload FROM messages WHERE event_type = 'transfer-submitted'";
+    let message = |text: String| {
+        let mut message: Value = serde_json::from_str(&text).unwrap();
+        without(&mut message, &["external-id", "queued_at"]);
+        (message["request-id"].as_str().unwrap().to_owned(), message)
+    };
+    rig.lines(sent).await.into_iter().map(message).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

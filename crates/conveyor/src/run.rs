@@ -15,7 +15,7 @@ use crate::command::Arguments;
 use crate::pulse::Pulse;
 use crate::rucio::Rucio;
 use crate::settings::RucioSettings;
-use crate::submit::{Parties, Pass, Report, Submitter};
+use crate::submit::{Parties, Pass, Report, Submitter, WAITS};
 
 /// Most requests at a time: SQLite takes 32,766 values in a statement.
 const MOST: u32 = 5000;
@@ -91,7 +91,7 @@ async fn once(submitters: &[Submitter], keeper: &TokenKeeper, json: bool) -> Res
         let span = vo_span(submitter, submitters.len());
         submitter.pass().instrument(span)
     });
-    let (mut reports, mut failed, mut open) = (Vec::new(), None, 0);
+    let (mut reports, mut failed, mut open, mut waiting) = (Vec::new(), None, 0, 0);
     for (submitter, pass) in submitters.iter().zip(join_all(passes).await) {
         let vo = submitter.rucio.vo();
         let of_this_vo = |failure: Failure| match submitters.len() {
@@ -101,6 +101,7 @@ async fn once(submitters: &[Submitter], keeper: &TokenKeeper, json: bool) -> Res
         match pass {
             Ok(Pass { report, unusable }) => {
                 open += report.open;
+                waiting += report.left.get(WAITS).copied().unwrap_or_default();
                 // A pass that could do nothing has nothing to report but why.
                 if unusable.is_none() || report.submitted > 0 || submitters.len() > 1 {
                     reports.push((vo, report));
@@ -114,10 +115,13 @@ async fn once(submitters: &[Submitter], keeper: &TokenKeeper, json: bool) -> Res
     if !reports.is_empty() {
         print(&reports, json);
     }
-    match (failed, open) {
-        (Some(failure), _) => Err(failure),
-        (None, 0) => Ok(()),
-        (None, open) => Err(Failure::Runtime(format!(
+    match (failed, open, waiting) {
+        (Some(failure), ..) => Err(failure),
+        (None, 0, 0) => Ok(()),
+        (None, 0, waiting) => Err(Failure::Runtime(format!(
+            "{waiting} requests wait for a token of a storage: the warnings above name it; run again"
+        ))),
+        (None, open, _) => Err(Failure::Runtime(format!(
             "{open} requests are still claimed (state G): FTS does not say what became of their jobs; run again"
         ))),
     }

@@ -32,6 +32,9 @@ use post::End;
 /// How many finished posts are closed in one transaction.
 const SETTLE: usize = 64;
 
+/// Why a request is left in `Q` that carries tokens for its storages, when one can't be had.
+pub(crate) const WAITS: &str = "no token for a storage now";
+
 /// What a pass has done.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -267,7 +270,7 @@ async fn with_tokens(party: &Party, plans: Vec<Plan>, topology: &Topology, repor
     let tokens = party.tokens.of(&plans, topology, Freshness::Kept).await;
     let (ready, waiting): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| tokens.of(plan).is_ok());
     if !waiting.is_empty() {
-        *report.left.entry("no token for a storage now".to_owned()).or_default() += waiting.len();
+        *report.left.entry(WAITS.to_owned()).or_default() += waiting.len();
     }
     ready
 }

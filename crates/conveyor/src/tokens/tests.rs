@@ -25,16 +25,23 @@ fn rse(name: &str, attributes: &[(&str, &str)], protocols: &[(&str, &str, i64, &
     }
 }
 
-fn rules(carried: Carried, table: &str) -> TokenRules {
-    #[derive(Deserialize)]
-    struct File {
-        rse: Vec<TokenSettings>,
-    }
+#[derive(Deserialize)]
+struct File {
+    rse: Vec<TokenSettings>,
+}
+
+impl daemon::config::Configuration for File {}
+
+fn table(text: &str) -> Result<Vec<TokenSettings>, daemon::Failure> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
-    std::fs::write(&path, if table.is_empty() { "rse = []" } else { table }).unwrap();
-    let file: File = daemon::config::load(&path, "NO_SUCH_PREFIX").unwrap();
-    TokenRules { carried, table: file.rse, ..TokenRules::default() }
+    std::fs::write(&path, text).unwrap();
+    daemon::config::load(&path, "NO_SUCH_PREFIX").map(|file: File| file.rse)
+}
+
+fn rules(carried: Carried, text: &str) -> TokenRules {
+    let table = table(if text.is_empty() { "rse = []" } else { text }).unwrap();
+    TokenRules { carried, table, ..TokenRules::default() }
 }
 
 fn asked(rules: &TokenRules, rse: &Rse, side: Side) -> (String, String) {
@@ -129,10 +136,7 @@ fn the_first_entry_that_fits_an_rse_counts() {
 #[test]
 fn what_is_no_right_is_refused_at_the_start() {
     for wrong in ["", "storage.read:/x", "offline_access", "read"] {
-        let text = format!("source = \"{wrong}\"");
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c.toml");
-        std::fs::write(&path, text).unwrap();
-        assert!(daemon::config::load::<TokenSettings>(&path, "NO_SUCH_PREFIX").is_err(), "{wrong}");
+        let refused = table(&format!("[[rse]]\nsource = \"{wrong}\"")).is_err();
+        assert!(refused, "{wrong}");
     }
 }

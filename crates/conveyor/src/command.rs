@@ -22,20 +22,27 @@ pub struct Arguments {
     /// 2: the configuration, the client's secret or the database is not right.
     #[arg(long)]
     pub(crate) run_once: bool,
-    /// With --run-once: print the report as one JSON object.
-    #[arg(long, requires = "run_once")]
+    /// With --run-once or a command: print what there is to say as one JSON object.
+    #[arg(long, global = true)]
     pub(crate) json: bool,
     #[command(flatten)]
     flags: Flags,
     #[command(subcommand)]
-    command: Option<Command>,
+    pub(crate) command: Option<Command>,
 }
 
+/// What to do instead of submitting. None of these writes to Rucio's database.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// Look at the configuration, without starting anything. Flags over it are not looked at.
     #[command(subcommand)]
     Config(config::Command),
+    /// Tell of one request whether it would be submitted now and why not, its sources, its token and its job.
+    Explain {
+        /// The id, with or without dashes.
+        #[arg(value_name = "REQUEST")]
+        request: String,
+    },
 }
 
 impl Arguments {
@@ -46,7 +53,7 @@ impl Arguments {
     pub fn looked(&self) -> Result<bool, Failure> {
         match &self.command {
             Some(Command::Config(command)) => ABOUT.run(command, &self.config, about::check).map(|()| true),
-            None => Ok(false),
+            Some(Command::Explain { .. }) | None => Ok(false),
         }
     }
 
@@ -55,6 +62,12 @@ impl Arguments {
     /// # Errors
     /// One line that names the file and the key.
     pub fn settings(&self) -> Result<Settings, Failure> {
+        if self.json && !self.run_once && self.command.is_none() {
+            return Err(Failure::Configuration("--json goes with --run-once or a command".into()));
+        }
+        if self.run_once && self.command.is_some() {
+            return Err(Failure::Configuration("--run-once does not go with a command".into()));
+        }
         let mut settings = config::read::<Settings>(&self.config, ABOUT.prefix)?.settings;
         self.flags.over(&mut settings);
         Ok(settings)

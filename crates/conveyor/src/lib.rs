@@ -12,6 +12,7 @@ mod about;
 pub mod access;
 pub mod choose;
 mod command;
+mod explain;
 pub mod expression;
 pub mod job;
 mod name;

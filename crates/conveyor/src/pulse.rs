@@ -5,7 +5,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::owner;
-use crate::rucio::heartbeat::{Worker, submitter};
+use crate::rucio::heartbeat::{Living, Worker, submitter};
 use crate::rucio::{DatabaseError, Rucio};
 use crate::settings::ShareSettings;
 use crate::share::{PartitionBy, Place};
@@ -65,12 +65,16 @@ impl Pulse {
         Ok(place)
     }
 
-    /// The place that the rows give, without writing one.
+    /// The workers that live now; nothing is written.
     ///
     /// # Errors
     /// When the statement fails.
-    pub async fn seen(&self, now: UnixSeconds) -> Result<Place, DatabaseError> {
-        let living = self.rucio.living(&self.worker, self.life_s, now).await?;
+    pub async fn others(&self, now: UnixSeconds) -> Result<Vec<Living>, DatabaseError> {
+        self.rucio.living(&self.worker, self.life_s, now).await
+    }
+
+    async fn seen(&self, now: UnixSeconds) -> Result<Place, DatabaseError> {
+        let living = self.others(now).await?;
         let (worker, of) = self.worker.among(&living);
         let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
         Ok(Place { worker: small(worker), of: small(of), by: self.by })

@@ -2,13 +2,23 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::topology::RseId;
 
 /// Rucio's id of a request: 32 hex digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
 pub struct RequestId(pub String);
+
+impl RequestId {
+    /// Takes an id with or without dashes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id: String = text.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
+        (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(Self(id))
+    }
+}
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

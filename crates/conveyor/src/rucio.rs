@@ -8,6 +8,7 @@ pub mod claim;
 mod database;
 pub mod heartbeat;
 mod load;
+pub mod look;
 mod part;
 pub mod queue;
 mod schema;

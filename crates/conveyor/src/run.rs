@@ -11,7 +11,8 @@ use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{Instrument as _, Span, error, info, info_span};
 
 use crate::access::{self, Access};
-use crate::command::Arguments;
+use crate::command::{Arguments, Command};
+use crate::explain;
 use crate::pulse::Pulse;
 use crate::rucio::Rucio;
 use crate::settings::RucioSettings;
@@ -35,6 +36,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     token_core::http::client(&settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
     let rucio = open(&settings.rucio).await?;
+    match &arguments.command {
+        Some(Command::Explain { request }) => {
+            return explain::run(request, arguments.json, &settings, &rucio, &clock, &shutdown).await;
+        }
+        Some(Command::Config(_)) | None => (),
+    }
     let vos = settings.rucio.served(&rucio).await?;
     let accesses = access::of_vos(&settings, &vos, &clock, &shutdown)?;
     let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);

@@ -3,5 +3,5 @@
 mod cache;
 mod issuer;
 
-pub use cache::{CacheSettings, keeper};
+pub use cache::{CacheSettings, existing, keeper};
 pub use issuer::IssuerSettings;

@@ -56,6 +56,13 @@ macro_rules! request_columns {
     };
 }
 
+/// A request in any state: `WHERE …` follows.
+pub(super) const REQUEST: &str = concat!(
+    "SELECT ",
+    request_columns!(),
+    " FROM requests r LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name"
+);
+
 /// Rucio's own conditions: transfers in `Q` that no rule's end, closed destination or earlier hop holds back.
 const PICK: &str = concat!(
     "SELECT ",
@@ -115,7 +122,7 @@ impl Rucio {
     }
 
     /// Available replicas at other RSEs, with the ranking that earlier tries gave them.
-    async fn replicas(
+    pub(super) async fn replicas(
         &self,
         requests: &[Request],
     ) -> Result<HashMap<RequestId, Vec<Replica>>, DatabaseError> {
@@ -178,7 +185,7 @@ impl Rucio {
     }
 }
 
-fn request(row: &Row, now: UnixSeconds) -> Result<Request, sqlx::Error> {
+pub(super) fn request(row: &Row, now: UnixSeconds) -> Result<Request, sqlx::Error> {
     let attributes: Option<String> = row.get(9)?;
     let retried = row.optional_id(13)?;
     let requested_at = row.optional_time(14)?;

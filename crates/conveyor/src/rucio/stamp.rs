@@ -19,6 +19,12 @@ impl Stamp {
         Self("0001-01-01 00:00:00.000000".into())
     }
 
+    /// Seconds since 1970.
+    pub(super) fn seconds(&self) -> Option<i64> {
+        let at = PrimitiveDateTime::parse(&self.0, FORMAT).ok()?;
+        Some(at.assume_utc().unix_timestamp())
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }

@@ -42,6 +42,19 @@ impl CacheSettings {
     }
 }
 
+/// The cache as it lies there, to be looked at; `None` when there is none yet.
+///
+/// # Errors
+/// When it can't be opened, as while a daemon holds it.
+pub fn existing(cache: &CacheSettings) -> Result<Option<SledCache>, Failure> {
+    if !cache.path.exists() {
+        return Ok(None);
+    }
+    let settings =
+        SledSettings { path: cache.path.clone(), keys: cache.keys()?, max_entries: cache.max_entries };
+    SledCache::open(settings).map(Some).map_err(Failure::runtime)
+}
+
 /// A keeper of tokens over the cache, or over memory alone when there is no `[cache]` section. A cache that another process
 /// holds or that can't be used is no reason to stop: it holds only what the issuer would give again.
 ///

@@ -27,16 +27,23 @@ impl ClientCredentials {
     }
 }
 
+impl OAuthClient {
+    /// What a token that is asked for by client credentials is kept under.
+    pub fn cache_key(&self, request: &TokenRequest) -> CacheKey {
+        CacheKey {
+            issuer: self.issuer().to_string(),
+            client_id: self.client_id().to_owned(),
+            subject: self.client_id().to_owned(),
+            audience: request.audience.clone(),
+            scope: request.scope.clone(),
+        }
+    }
+}
+
 impl BearerSource for ClientCredentials {
     fn bearer(&self, freshness: Freshness) -> BearerFuture<'_> {
         Box::pin(async move {
-            let key = CacheKey {
-                issuer: self.client.issuer().to_string(),
-                client_id: self.client.client_id().to_owned(),
-                subject: self.client.client_id().to_owned(),
-                audience: self.request.audience.clone(),
-                scope: self.request.scope.clone(),
-            };
+            let key = self.client.cache_key(&self.request);
             let wish = TokenWish { key, min_life: self.min_life, freshness };
             let (client, request) = (Arc::clone(&self.client), Arc::clone(&self.request));
             let fetch = move || {

@@ -34,7 +34,7 @@ pub struct Loaded<T> {
 /// One line that names the file and the key, and never shows a value: a value may be a secret that was put into the wrong
 /// place.
 pub fn load<T: DeserializeOwned>(path: &Path, prefix: &str) -> Result<T, Failure> {
-    read_as(path, prefix, &Shape::with::<T>(&[])).map(|loaded| loaded.settings)
+    read_as(&[], Some(path), prefix, &Shape::with::<T>(&[])).map(|loaded| loaded.settings)
 }
 
 /// As [`load`], with what was set where, and with sections of two types seen through.
@@ -42,17 +42,42 @@ pub fn load<T: DeserializeOwned>(path: &Path, prefix: &str) -> Result<T, Failure
 /// # Errors
 /// As [`load`].
 pub fn read<T: Configuration>(path: &Path, prefix: &str) -> Result<Loaded<T>, Failure> {
-    read_as(path, prefix, &Shape::of::<T>())
+    read_over(&[], Some(path), prefix)
 }
 
-fn read_as<T: DeserializeOwned>(path: &Path, prefix: &str, shape: &Shape) -> Result<Loaded<T>, Failure> {
-    let shown = path.display();
-    if let Err(error) = std::fs::File::open(path) {
-        return Err(Failure::Configuration(format!("cannot read the configuration file {shown}: {error}")));
+/// As [`read`], over what is known from elsewhere: keys such as `worker.batch`, which hold where neither the file nor the
+/// environment sets them. There may be no file.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_over<T: Configuration>(
+    known: &[(&str, String)],
+    path: Option<&Path>,
+    prefix: &str,
+) -> Result<Loaded<T>, Failure> {
+    read_as(known, path, prefix, &Shape::of::<T>())
+}
+
+fn read_as<T: DeserializeOwned>(
+    known: &[(&str, String)],
+    path: Option<&Path>,
+    prefix: &str,
+    shape: &Shape,
+) -> Result<Loaded<T>, Failure> {
+    let shown = path
+        .map_or_else(|| "configuration".to_owned(), |path| format!("configuration file {}", path.display()));
+    let at_fault = |line: String| Failure::Configuration(format!("{shown}: {line}"));
+    let mut builder = Config::builder();
+    for (key, value) in known {
+        builder = builder.set_default(*key, value.as_str()).map_err(|error| at_fault(explain(&error)))?;
     }
-    let at_fault = |line: String| Failure::Configuration(format!("configuration file {shown}: {line}"));
-    let mut values = Config::builder()
-        .add_source(File::from(path).format(FileFormat::Toml))
+    if let Some(path) = path {
+        if let Err(error) = std::fs::File::open(path) {
+            return Err(Failure::Configuration(format!("cannot read the {shown}: {error}")));
+        }
+        builder = builder.add_source(File::from(path).format(FileFormat::Toml));
+    }
+    let mut values = builder
         .add_source(Environment::with_prefix(prefix).prefix_separator("__").separator("__").try_parsing(true))
         .build()
         .map_err(|error| at_fault(explain(&error)))?

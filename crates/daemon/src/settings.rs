@@ -4,4 +4,4 @@ mod cache;
 mod issuer;
 
 pub use cache::{CacheSettings, existing, keeper};
-pub use issuer::IssuerSettings;
+pub use issuer::{Authentication, IssuerSettings};

@@ -28,9 +28,12 @@ impl Configuration for Settings {
 /// # Errors
 /// One line that names the key.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
-    settings.planning().map_err(Failure::configuration)?;
-    settings.fts.place().map_err(Failure::configuration)?;
-    for issuer in &settings.issuer {
+    settings.planning(Vec::new()).map_err(Failure::configuration)?;
+    if settings.fts.database.is_some() {
+        settings.fts.place(None).map_err(Failure::configuration)?;
+    }
+    // What is not said of a client is in FTS's database.
+    for issuer in settings.issuer.iter().filter(|issuer| issuer.names_its_client()) {
         issuer.shared.client(Arc::new(SystemClock), CancellationToken::new())?;
     }
     Ok(())

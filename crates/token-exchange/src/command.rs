@@ -54,7 +54,11 @@ pub(crate) struct ShownIssuer {
     pub client_id: Option<String>,
     /// Where that and its secret come from.
     pub client_from: &'static str,
-    /// What our configuration lets it have, at a time and a second.
+    /// The VO that FTS counts its tokens as.
+    pub vo: Option<String>,
+    /// The scope that FTS wants of submissions.
+    pub required_scope: Option<String>,
+    /// Most calls at a time.
     pub max_in_flight: usize,
     /// Calls a second in the long run.
     pub calls_per_s: u32,

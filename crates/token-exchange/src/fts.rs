@@ -7,6 +7,7 @@ pub mod hand_over;
 pub mod lease;
 pub mod look;
 mod place;
+pub mod provider;
 pub mod remembered;
 pub mod renew;
 mod revive;

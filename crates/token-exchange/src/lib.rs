@@ -14,6 +14,8 @@ pub mod decide;
 pub mod endpoint;
 pub mod fresh;
 pub mod fts;
+pub mod fts3config;
+pub mod issuers;
 pub mod plan;
 pub mod refresh;
 mod run;

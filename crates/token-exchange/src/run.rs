@@ -14,7 +14,9 @@ use crate::command::{Command, show};
 use crate::fresh::lane;
 use crate::fresh::renewer::Renewer;
 use crate::fts::{DatabaseError, FtsDatabase};
-use crate::settings::{ExchangeIssuer, Settings};
+use crate::fts3config::Fts3Config;
+use crate::issuers::{self, KnownIssuer};
+use crate::settings::Settings;
 use crate::worker::{IssuerClient, Lanes, Report, Tokens, Worker};
 
 /// Exchanges FTS submission tokens for one token per storage endpoint, in place of FTS's fts_token.
@@ -29,6 +31,9 @@ pub struct Arguments {
         default_value = "/etc/token-conveyor/token-exchange.toml"
     )]
     config: PathBuf,
+    /// FTS's own configuration file: its database and intervals hold where --config says nothing, which then need not be there.
+    #[arg(long, value_name = "FILE", global = true)]
+    fts3config: Option<PathBuf>,
     /// Work until nothing is due, print what was done, and end. Exit code 0: done; 1: it could not be done now;
     /// 2: the configuration or the database is not right.
     #[arg(long)]
@@ -53,34 +58,45 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(Command::Config(command)) = &arguments.command {
         return ABOUT.run(command, &arguments.config, about::check);
     }
-    let settings = config::read::<Settings>(&arguments.config, ABOUT.prefix)?.settings;
+    let theirs = arguments.fts3config.as_deref().map(Fts3Config::read).transpose()?.unwrap_or_default();
+    let own = Some(arguments.config.as_path()).filter(|path| arguments.fts3config.is_none() || path.exists());
+    let settings: Settings = config::read_over(&theirs.keys, own, ABOUT.prefix)?.settings;
     logs::start(&settings.log)?;
-    let planning = settings.planning().map_err(Failure::configuration)?;
+    if !theirs.unmapped.is_empty() {
+        info!(keys = theirs.unmapped.join(" "), "keys of fts3config that mean nothing here");
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (place, tls) = settings.fts.place().map_err(Failure::configuration)?;
+    let (place, tls) = settings.fts.place(theirs.place).map_err(Failure::configuration)?;
     let fts = FtsDatabase::open(&place, &tls).await.map_err(database)?;
     if let Some(Command::InitDb) = arguments.command {
         fts.init().await.map_err(Failure::runtime)?;
         info!(database = %place, "tables token_exchange_lease and token_exchange_token are there");
         return Ok(());
     }
+    let known = issuers::known(&settings, &fts.providers().await.map_err(database)?);
+    let rules = known.iter().map(KnownIssuer::rule).collect();
+    let planning = settings.planning(rules).map_err(Failure::configuration)?;
     if let Some(command) = &arguments.command {
-        let issuers = settings.issuer.iter().map(ExchangeIssuer::shown).collect();
+        let issuers = known.iter().map(KnownIssuer::shown).collect();
         return show(command, &fts, &planning, issuers, clock.now()).await;
     }
     fts.ready(clock.now()).await.map_err(database)?;
     let shutdown = Shutdown::on_signals()?;
-    let client = |issuer: &ExchangeIssuer| -> Result<IssuerClient, Failure> {
-        let client = Arc::new(issuer.shared.client(Arc::clone(&clock), shutdown.hard.clone())?);
-        Ok(IssuerClient { mode: issuer.mode, client })
-    };
-    let clients = settings.issuer.iter().map(client).collect::<Result<Vec<_>, _>>()?;
+    let clients: Vec<Option<IssuerClient>> =
+        known.iter().map(|known| known.client(&clock, &shutdown.hard)).collect::<Result<_, _>>()?;
+    let clients: Vec<IssuerClient> = clients.into_iter().flatten().collect();
     let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
-    info!(version = env!("CARGO_PKG_VERSION"), config = %arguments.config.display(), issuers = clients.len(),
-        endpoints = planning.endpoints.len(), cache = settings.cache.is_some(), "token-exchange starts");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = own.map(|path| path.display().to_string()),
+        issuers = clients.len(),
+        endpoints = planning.endpoints.len(),
+        cache = settings.cache.is_some(),
+        "token-exchange starts"
+    );
 
     let min_life = Duration::from_secs(settings.worker.min_token_life_s);
-    let limits: Vec<usize> = settings.issuer.iter().map(|issuer| issuer.shared.max_in_flight).collect();
+    let limits: Vec<usize> = clients.iter().map(IssuerClient::max_in_flight).collect();
     let lanes = Lanes::new(settings.worker.in_flight, &limits);
     let tokens = Arc::new(Tokens::new(clients, lanes, Arc::clone(&keeper), min_life));
     let renewer = Renewer {

@@ -4,7 +4,6 @@ mod endpoints;
 mod issuer;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use daemon::logs::LogSettings;
 use daemon::mysql::Tls;
@@ -13,7 +12,7 @@ use serde::Deserialize;
 use token_core::ClientSecret;
 
 pub use endpoints::{EndpointDefaults, EndpointSettings};
-pub use issuer::ExchangeIssuer;
+pub use issuer::{ExchangeIssuer, ProviderSettings};
 
 use crate::fts::Place;
 use crate::plan::{IssuerRule, Planning};
@@ -24,9 +23,14 @@ use crate::refresh::settings::RefreshSettings;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// FTS's database.
+    #[serde(default)]
     pub fts: FtsSettings,
     /// The issuers whose tokens are exchanged, and our client at each. FTS's `t_token_provider` must have a row for each.
+    #[serde(default)]
     pub issuer: Vec<ExchangeIssuer>,
+    /// FTS's own clients at issuers.
+    #[serde(default)]
+    pub providers: ProviderSettings,
     /// What holds for endpoints without an entry of their own.
     #[serde(default)]
     pub endpoints: EndpointDefaults,
@@ -49,49 +53,51 @@ pub struct Settings {
 
 /// `[fts]`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct FtsSettings {
     /// The database: `mysql://user@host:3306/fts` (MariaDB too) or `sqlite:////absolute/path`.
-    pub database: Place,
+    pub database: Option<Place>,
     /// A file that holds the database user's password and nothing else.
-    #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// The authorities of the server's certificate (PEM); with it, TLS is also used on this host's own addresses.
-    #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// Whether a server on another host is only spoken to over TLS, with its name verified.
-    #[serde(default = "yes")]
     pub tls: bool,
 }
 
-fn yes() -> bool {
-    true
+impl Default for FtsSettings {
+    fn default() -> Self {
+        Self { database: None, password_file: None, ca_file: None, tls: true }
+    }
 }
 
 impl FtsSettings {
-    /// The database with its password, and how the way there is kept safe.
+    /// The database with its password, and how the way there is kept safe. `other` is where it is by FTS's own configuration: it
+    /// counts when ours does not say, and a password file of ours holds before the password there.
     ///
     /// # Errors
     /// One line that names the key.
-    pub fn place(&self) -> Result<(Place, Tls), String> {
+    pub fn place(&self, other: Option<Place>) -> Result<(Place, Tls), String> {
         let tls = match (&self.ca_file, self.tls) {
             (Some(path), true) => Tls::CaFile(path.clone()),
             (None, true) => Tls::Verified,
             (None, false) => Tls::Off,
             (Some(_), false) => return Err("`fts.ca_file` is set and `fts.tls` is false".into()),
         };
-        let place = match (&self.database, &self.password_file) {
-            (place, None) => place.clone(),
+        let own =
+            self.database.clone().or(other).ok_or("`fts.database` is missing: where FTS's database is")?;
+        let place = match (own, &self.password_file) {
+            (place, None) => place,
             (Place::Sqlite(_), Some(_)) => {
                 return Err("`fts.password_file` is set, and SQLite has no passwords".into());
             }
-            (Place::Mysql(server), Some(_)) if server.has_password() => {
+            (Place::Mysql(server), Some(_)) if self.database.is_some() && server.has_password() => {
                 return Err("`fts.database` holds a password, and so does `fts.password_file`".into());
             }
             (Place::Mysql(server), Some(path)) => {
                 let password =
                     ClientSecret::from_file(path).map_err(|error| format!("`fts.password_file`: {error}"))?;
-                Place::Mysql(server.clone().with_password(password))
+                Place::Mysql(server.with_password(password))
             }
         };
         Ok((place, tls))
@@ -121,19 +127,12 @@ impl Default for WorkerSettings {
 }
 
 impl Settings {
-    /// Which tokens files need.
+    /// Which tokens files need, by the issuers' rules.
     ///
     /// # Errors
     /// One line that names the entry and what is wrong with it.
-    pub fn planning(&self) -> Result<Planning, String> {
-        let rule = |issuer: &ExchangeIssuer| IssuerRule {
-            issuer: issuer.shared.url.clone(),
-            mode: issuer.mode,
-            min_given_life: Duration::from_secs(issuer.min_given_life_s),
-            required_scope: None,
-        };
-        let endpoints = self.endpoints.table(&self.endpoint)?;
-        Ok(Planning { endpoints, issuers: self.issuer.iter().map(rule).collect() })
+    pub fn planning(&self, issuers: Vec<IssuerRule>) -> Result<Planning, String> {
+        Ok(Planning { endpoints: self.endpoints.table(&self.endpoint)?, issuers })
     }
 }
 
@@ -194,16 +193,16 @@ mod tests {
         std::fs::write(&file, "canary\n").unwrap();
         let settings =
             |database: &str, password_file: Option<&PathBuf>, ca_file: Option<&str>, tls| FtsSettings {
-                database: database.to_owned().try_into().unwrap(),
+                database: Some(database.to_owned().try_into().unwrap()),
                 password_file: password_file.cloned(),
                 ca_file: ca_file.map(Into::into),
                 tls,
             };
         let named = settings("mysql://fts@h/fts", Some(&file), None, true);
-        let (place, tls) = named.place().unwrap();
+        let (place, tls) = named.place(None).unwrap();
         assert!(matches!(&place, Place::Mysql(server) if server.has_password()));
         let whole = settings("mysql://fts:canary@h/fts", None, None, true);
-        let shown = format!("{place} {named:?} {whole:?} {:?}", whole.place());
+        let shown = format!("{place} {named:?} {whole:?} {:?}", whole.place(None));
         assert!(shown.contains("mysql://fts@h:3306/fts") && !shown.contains("canary"), "{shown}");
         assert_eq!(tls, Tls::Verified);
         for wrong in [
@@ -212,7 +211,7 @@ mod tests {
             settings("mysql://fts@h/fts", Some(&folder.path().join("none")), None, true),
             settings("mysql://fts@h/fts", None, Some("/ca.pem"), false),
         ] {
-            let error = wrong.place().unwrap_err();
+            let error = wrong.place(None).unwrap_err();
             assert!(error.contains("_file`") && !error.contains("canary"), "{error}");
         }
         let error = Place::try_from("postgresql://fts:canary@h/fts".to_owned()).unwrap_err();

@@ -24,7 +24,8 @@ pub struct IssuerSettings {
     /// Whether `url` may be plain http on a loopback address.
     #[serde(default)]
     pub plain_http_on_loopback: bool,
-    /// The client's id there.
+    /// The client's id there. A daemon may know it from elsewhere.
+    #[serde(default)]
     pub client_id: String,
     /// How the client proves to be that client.
     #[serde(default)]
@@ -105,6 +106,28 @@ fn burst() -> u32 {
 }
 
 impl IssuerSettings {
+    /// An issuer with the defaults for all else, and no client.
+    pub fn named(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            plain_http_on_loopback: false,
+            client_id: String::new(),
+            authentication: Authentication::default(),
+            client_secret_file: None,
+            private_key_file: None,
+            key_id: None,
+            audience_parameter: AudienceParameter::default(),
+            tokens: Answer::default(),
+            ca_file: None,
+            connect_timeout_s: connect_timeout_s(),
+            timeout_s: timeout_s(),
+            retry_total_s: retry_total_s(),
+            max_in_flight: max_in_flight(),
+            calls_per_s: calls_per_s(),
+            burst: burst(),
+        }
+    }
+
     /// The issuer.
     ///
     /// # Errors
@@ -122,24 +145,49 @@ impl IssuerSettings {
     /// # Errors
     /// When the issuer's name, the secret, the key or the CA file can't be used.
     pub fn client(&self, clock: Arc<dyn Clock>, cancel: CancellationToken) -> Result<OAuthClient, Failure> {
+        if self.client_id.is_empty() {
+            let url = &self.url;
+            return Err(Failure::Configuration(format!(
+                "`issuer.client_id` is missing for the issuer {url}"
+            )));
+        }
+        self.client_as(&self.client_id, self.proof()?, self.guard(), clock, cancel)
+    }
+
+    /// What the issuer is asked to bear.
+    pub fn guard(&self) -> Arc<Guard> {
+        Arc::new(Guard::new(GuardSettings {
+            max_in_flight: self.max_in_flight,
+            calls_per_s: self.calls_per_s,
+            burst: self.burst,
+            ..GuardSettings::default()
+        }))
+    }
+
+    /// As [`Self::client`], as a client whose id and secret are known from elsewhere.
+    ///
+    /// # Errors
+    /// When the issuer's name or the CA file can't be used.
+    pub fn client_as(
+        &self,
+        client_id: &str,
+        proof: ClientAuthentication,
+        guard: Arc<Guard>,
+        clock: Arc<dyn Clock>,
+        cancel: CancellationToken,
+    ) -> Result<OAuthClient, Failure> {
         let http = HttpSettings {
             ca_file: self.ca_file.clone(),
             connect_timeout: Duration::from_secs(self.connect_timeout_s),
             timeout: Duration::from_secs(self.timeout_s),
         };
-        let guard = GuardSettings {
-            max_in_flight: self.max_in_flight,
-            calls_per_s: self.calls_per_s,
-            burst: self.burst,
-            ..GuardSettings::default()
-        };
         let settings = OAuthSettings {
             http,
             retry: RetryPolicy { total: Duration::from_secs(self.retry_total_s), ..RetryPolicy::default() },
-            guard: Arc::new(Guard::new(guard)),
+            guard,
             audience: self.audience_parameter,
             answer: self.tokens,
-            ..OAuthSettings::new(self.issuer()?, &self.client_id, self.proof()?)
+            ..OAuthSettings::new(self.issuer()?, client_id, proof)
         };
         OAuthClient::new(settings, clock, cancel).map_err(Failure::configuration)
     }

@@ -182,7 +182,7 @@ impl Renewer {
         request: &TokenRequest,
     ) -> Result<Outcome, DatabaseError> {
         let Some(answer) = self.tokens.refresh(&token.issuer, old, request).await else {
-            let why = format!("no [[issuer]] is configured for {}", token.issuer);
+            let why = format!("no client is known for the issuer {}", token.issuer);
             return self.failed(hold, token, Outcome::NotNow(why)).await;
         };
         let now = self.clock.now();

@@ -5,8 +5,12 @@ use daemon::sqlite::Used;
 use super::database::{Database, Row};
 use super::statement::Statement;
 
-pub(super) const USED: [Used; 5] = [
+pub(super) const USED: [Used; 6] = [
     ("t_schema_vers", &["major"]),
+    (
+        "t_token_provider",
+        &["name", "issuer", "client_id", "client_secret", "required_submission_scope", "vo_mapping"],
+    ),
     ("t_hosts", &["hostname", "service_name", "beat", "drain"]),
     (
         "t_token",

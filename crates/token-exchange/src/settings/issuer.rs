@@ -1,9 +1,10 @@
 //! `[[issuer]]`: an issuer, how its tokens are got, and the client that we are there.
 
+use std::path::PathBuf;
+
 use daemon::settings::IssuerSettings;
 use serde::Deserialize;
 
-use crate::command::ShownIssuer;
 use crate::plan::Mode;
 
 /// `[[issuer]]`.
@@ -17,21 +18,31 @@ pub struct ExchangeIssuer {
     /// ended is refused, no other.
     #[serde(default)]
     pub min_given_life_s: u64,
-    /// The issuer, and our client there.
+    /// The issuer, and our client there. What is not said of the client is FTS's own (`t_token_provider`).
     #[serde(flatten)]
     pub shared: IssuerSettings,
 }
 
 impl ExchangeIssuer {
-    /// What `status` tells of it.
-    pub(crate) fn shown(&self) -> ShownIssuer {
-        ShownIssuer {
-            url: self.shared.url.clone(),
-            mode: self.mode,
-            client_id: Some(self.shared.client_id.clone()),
-            client_from: "our configuration",
-            max_in_flight: self.shared.max_in_flight,
-            calls_per_s: self.shared.calls_per_s,
-        }
+    /// Whether id and secret of the client are said here; else they are FTS's.
+    pub fn names_its_client(&self) -> bool {
+        let secret = self.shared.client_secret_file.is_some() || self.shared.private_key_file.is_some();
+        !self.shared.client_id.is_empty() && secret
+    }
+}
+
+/// `[providers]`: FTS's own clients, in `t_token_provider`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProviderSettings {
+    /// Whether those are used for issuers that no `[[issuer]]` names.
+    pub enabled: bool,
+    /// Certificate authorities to trust there instead of the system's: a PEM file, or a directory of them.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for ProviderSettings {
+    fn default() -> Self {
+        Self { enabled: true, ca_file: None }
     }
 }

@@ -1,6 +1,7 @@
 //! Where endpoint tokens come from: exchanged by the client we are at the subject token's issuer, and kept.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use token_core::{
@@ -16,12 +17,41 @@ use crate::fts::waiting::Subject;
 use crate::plan::Mode;
 
 /// The client that we are at an issuer.
-#[derive(Clone)]
 pub struct IssuerClient {
     /// How tokens of this issuer are got.
-    pub mode: Mode,
-    /// The client.
-    pub client: Arc<OAuthClient>,
+    mode: Mode,
+    client: Arc<OAuthClient>,
+    /// The same client at the issuer's name without a slash at its end, where it is not known which is right.
+    other: Option<Arc<OAuthClient>>,
+    /// Whether the tokens have shown that the other is right.
+    is_other: AtomicBool,
+    max_in_flight: usize,
+}
+
+impl IssuerClient {
+    /// With the same client under the issuer's other name, where it is not known which is right.
+    pub fn new(mode: Mode, client: OAuthClient, other: Option<OAuthClient>, max_in_flight: usize) -> Self {
+        let (client, other) = (Arc::new(client), other.map(Arc::new));
+        Self { mode, client, other, is_other: AtomicBool::new(false), max_in_flight }
+    }
+
+    /// Most calls at a time.
+    pub fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    fn is_for(&self, issuer: &str) -> bool {
+        self.client.issuer().same_but_for_slash(issuer)
+    }
+
+    /// The client under the name that a token's `iss` has, or that the last one had.
+    fn client(&self, subject: Option<&Subject>) -> &Arc<OAuthClient> {
+        let Some(other) = &self.other else { return &self.client };
+        if let Some((_, claims)) = subject.and_then(|subject| subject.token.as_ref()) {
+            self.is_other.store(claims.iss == other.issuer().as_str(), Ordering::Relaxed);
+        }
+        if self.is_other.load(Ordering::Relaxed) { other } else { &self.client }
+    }
 }
 
 /// What became of a wish for a token.
@@ -80,7 +110,9 @@ impl Tokens {
     /// One of ours, by client credentials, in the first half of its life.
     pub async fn next_own(&self, issuer: &str, request: &TokenRequest) -> Token<EndpointToken> {
         match self.client(issuer) {
-            Some(known) => self.own(known, issuer, request, Duration::MAX, &self.turn(issuer)).await,
+            Some(known) => {
+                self.own(known.client(None), issuer, request, Duration::MAX, &self.turn(issuer)).await
+            }
             None => unknown(issuer),
         }
     }
@@ -93,18 +125,19 @@ impl Tokens {
         request: &TokenRequest,
     ) -> Option<Result<Refreshed, TokenError>> {
         let client = self.client(issuer)?;
-        let refreshing = client.client.refresh(refresh, request);
-        Some(self.turn(issuer).call(&client.client, || refreshing).await)
+        let client = client.client(None);
+        let refreshing = client.refresh(refresh, request);
+        Some(self.turn(issuer).call(client, || refreshing).await)
     }
 
     fn client(&self, issuer: &str) -> Option<&IssuerClient> {
-        self.clients.iter().find(|known| known.client.issuer().same_but_for_slash(issuer))
+        self.clients.iter().find(|known| known.is_for(issuer))
     }
 
     /// A turn in the lane of this issuer.
     fn turn(&self, issuer: &str) -> Arc<Turn> {
-        let known = |known: &IssuerClient| known.client.issuer().same_but_for_slash(issuer);
-        Arc::new(Turn::new(self.lanes.clone(), self.clients.iter().position(known)))
+        let lane = self.clients.iter().position(|known| known.is_for(issuer));
+        Arc::new(Turn::new(self.lanes.clone(), lane))
     }
 
     /// One is made for all subjects of the same identity: each subject must cover what is asked, and then what it is exchanged
@@ -118,9 +151,9 @@ impl Tokens {
     ) -> Token<EndpointToken> {
         let Some(known) = self.client(&subject.issuer) else { return unknown(&subject.issuer) };
         if known.mode == Mode::ClientCredentials {
-            return self.own(known, &subject.issuer, request, min_life, turn).await;
+            return self.own(known.client(Some(subject)), &subject.issuer, request, min_life, turn).await;
         }
-        let client = &known.client;
+        let client = known.client(Some(subject));
         let Some((token, claims)) = &subject.token else {
             return Token::Refused("what FTS holds is no WLCG token".into());
         };
@@ -149,14 +182,14 @@ impl Tokens {
     /// One of ours, by client credentials.
     async fn own(
         &self,
-        known: &IssuerClient,
+        client: &Arc<OAuthClient>,
         issuer: &str,
         request: &TokenRequest,
         min_life: Duration,
         turn: &Arc<Turn>,
     ) -> Token<EndpointToken> {
-        let wish = TokenWish { key: key(&known.client, None, request), min_life, freshness: Freshness::Kept };
-        let (client, asked, turn) = (Arc::clone(&known.client), request.clone(), Arc::clone(turn));
+        let wish = TokenWish { key: key(client, None, request), min_life, freshness: Freshness::Kept };
+        let (client, asked, turn) = (Arc::clone(client), request.clone(), Arc::clone(turn));
         let fetch = move || {
             let (client, asked, turn) = (Arc::clone(&client), asked.clone(), Arc::clone(&turn));
             async move { turn.call(&client, || client.client_credentials(&asked)).await }
@@ -199,7 +232,9 @@ fn got(
 }
 
 fn unknown(issuer: &str) -> Token<EndpointToken> {
-    Token::Wait(format!("no [[issuer]] is configured for {issuer}"))
+    Token::Wait(format!(
+        "no client is known for the issuer {issuer}: neither [[issuer]] nor t_token_provider names one"
+    ))
 }
 
 fn refused(error: &TokenError) -> Token<EndpointToken> {

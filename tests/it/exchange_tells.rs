@@ -106,6 +106,45 @@ async fn what_is_told_is_so_and_nothing_is_written_or_asked_for() {
     assert!(unknown.status.code() == Some(1) && line.contains("no file 999999999"), "{line}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_got_as_the_issuers_mode_says() {
+    let (_folder, grid, fts) = grid(&[("mc26.simple", 3)]).await;
+    // The bearer of a submission is for no storage.
+    let config = std::fs::read_to_string(grid.exchange_config()).unwrap();
+    let mode = |mode: &str, more: &[(&str, &str)]| {
+        let mut text = config.replace("[[issuer]]", &format!("[[issuer]]\nmode = \"{mode}\""));
+        for (old, new) in more {
+            assert!(text.contains(old), "{text}");
+            text = text.replace(old, new);
+        }
+        std::fs::write(grid.exchange_config(), text).unwrap();
+    };
+    mode("unmanaged", &[]);
+    let plan = told(&grid, &["plan", "--json"]).await;
+    let refused = plan["refused"].as_object().unwrap();
+    assert!(refused.keys().all(|why| why.contains("is not for this storage")), "{plan}");
+    assert_eq!((refused.values().next(), &plan["calls"]), (Some(&3.into()), &0.into()), "{plan}");
+
+    let secret = config.lines().find(|line| line.starts_with("client_secret_file")).unwrap();
+    let other = format!("client_secret_file = \"{}\"", grid.conveyor_secret().display());
+    let clients = [("\"fts-exchange\"", "\"rucio-conveyor\""), (secret, other.as_str())];
+    mode("client-credentials", &clients);
+    // What FTS wants of this issuer's submissions, which theirs lacks.
+    let required = |scope: &str| format!("UPDATE t_token_provider SET required_submission_scope = '{scope}'");
+    change(&fts, &required("fts:submit-transfer")).await;
+    let plan = told(&grid, &["plan", "--json"]).await;
+    assert!(plan["refused"].to_string().contains("lacks the scope `fts:submit-transfer`"), "{plan}");
+    change(&fts, &required("fts")).await;
+    assert_eq!(told(&grid, &["plan", "--json"]).await["tokens"][0]["subject"], Value::Null);
+    let before = grid.issuer.token_calls();
+    assert!(grid.token_exchange(&["--run-once"]).output().await.unwrap().status.success());
+    let after = grid.issuer.token_calls();
+    assert_eq!((after.exchange, after.client_credentials), (before.exchange, before.client_credentials + 2));
+    let narrowed = "t_file f JOIN t_token d ON d.token_id = f.dst_token_id JOIN token_exchange_token n ON n.token_id = d.token_id \
+                    WHERE f.file_state = 'SUBMITTED' AND n.how = 'client-credentials' AND d.scope NOT LIKE '%:/ %'";
+    assert_eq!(count(&fts, narrowed).await, 3);
+}
+
 /// FTS's database with so many files of these kinds in `TOKEN_PREP`.
 async fn grid(few: &[(&str, usize)]) -> (tempfile::TempDir, Grid, SqlitePool) {
     let folder = tempfile::Builder::new().prefix("tells").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

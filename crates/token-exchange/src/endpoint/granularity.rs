@@ -41,7 +41,7 @@ impl Granularity {
 }
 
 impl TryFrom<String> for Granularity {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let depth = |text: &str| text.parse().ok().filter(|depth| *depth > 0);

@@ -82,9 +82,6 @@ impl Fts3Config {
             "DbUserName" => database.user = text(),
             "DbPassword" => database.password = text().map(ClientSecret::new),
             "DbConnectString" => database.connect = text(),
-            "MessagingDirectory" => {
-                self.keys.extend(text().map(|folder| ("refresh.messaging_directory", folder)));
-            }
             "TokenExchangeCheckInterval" => match whole(&key)? {
                 PACKAGED_INTERVAL_S => (),
                 seconds => self.keys.push(("worker.interval_ms", seconds.saturating_mul(1000).to_string())),
@@ -135,13 +132,9 @@ mod tests {
         assert!(shown.contains("fts@3@db.example:3307/fts3") && !shown.contains("nary"), "{shown}");
         let Some(Place::Mysql(server)) = &config.place else { panic!("{shown}") };
         assert!(server.has_password());
-        let keys = [
-            ("refresh.messaging_directory", "/var/lib/fts3".to_owned()),
-            ("worker.batch", "400".to_owned()),
-            ("refresh.margin_s", "200".to_owned()),
-        ];
+        let keys = [("worker.batch", "400".to_owned()), ("refresh.margin_s", "200".to_owned())];
         assert_eq!(config.keys, keys);
-        assert_eq!(config.unmapped, ["User", "roles.Public"]);
+        assert_eq!(config.unmapped, ["User", "MessagingDirectory", "roles.Public"]);
         let quick = Fts3Config::parse("TokenExchangeCheckInterval = 5\n").unwrap();
         assert_eq!(quick.keys, [("worker.interval_ms", "5000".to_owned())], "a choice is honoured");
         assert!(quick.place.is_none());

@@ -50,9 +50,9 @@ impl TryFrom<String> for Granularity {
             ("directory", _) => Ok(Self::Directory),
             ("file", _) => Ok(Self::File),
             (_, Some(depth)) => Ok(Self::Prefix(depth)),
-            _ => Err(
-                "a granularity is `endpoint`, `prefix:N` (N levels below the area), `directory` or `file`",
-            ),
+            _ => Err(format!(
+                "`{text}` is no granularity: `endpoint`, `prefix:N` (N levels below the area), `directory` or `file`"
+            )),
         }
     }
 }

@@ -183,7 +183,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
         std::fs::write(&path, format!("{text}\n[fts]\ndatabase = \"sqlite:////x\"\n")).unwrap();
-        daemon::config::load(&path, "NO_SUCH_PREFIX").unwrap()
+        daemon::config::read::<Settings>(&path, "NO_SUCH_PREFIX").unwrap().settings
     }
 
     fn row(issuer: &str, client_id: &str) -> Provider {

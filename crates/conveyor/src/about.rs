@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use daemon::Failure;
 use daemon::config::{About, Configuration};
-use token_core::SystemClock;
+use daemon::{Failure, Shutdown};
+use token_core::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
+use crate::access;
 use crate::settings::Settings;
 
 /// This daemon.
@@ -30,6 +31,14 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     let of_instances = settings.fts.instance.iter().filter_map(|instance| instance.issuer.as_ref());
     for issuer in settings.issuer.iter().chain(of_vos).chain(of_instances) {
         issuer.client(Arc::new(SystemClock), CancellationToken::new())?;
+    }
+    // Which VOs `*` is, the database knows.
+    if settings.rucio.vos != ["*"] {
+        let vos = match settings.rucio.vos.as_slice() {
+            [] => std::slice::from_ref(&settings.rucio.vo),
+            vos => vos,
+        };
+        access::of_vos(settings, vos, &(Arc::new(SystemClock) as Arc<dyn Clock>), &Shutdown::default())?;
     }
     Ok(())
 }

@@ -66,7 +66,9 @@ pub fn of_vos(
     shutdown: &Shutdown,
 ) -> Result<Vec<Access>, Failure> {
     let named = settings.vo.iter().map(|vo| vo.name.as_str());
-    let stranger = named.chain(settings.fts.instance.iter().filter_map(|instance| instance.vo.as_deref()));
+    let stranger = named
+        .chain(settings.fts.instance.iter().filter_map(|instance| instance.vo.as_deref()))
+        .chain(settings.rse.iter().filter_map(|rse| rse.vo.as_deref()));
     if let Some(stranger) = stranger.into_iter().find(|name| !vos.iter().any(|vo| vo == name)) {
         return Err(Failure::Configuration(format!(
             "VO `{stranger}` has settings of its own, but is not among the VOs that are served: {}",
@@ -156,6 +158,7 @@ mod tests {
     use token_core::{ManualClock, UnixSeconds};
 
     use super::*;
+    use crate::tokens::Carried;
 
     fn made(text: &str, vos: &[&str]) -> Result<Vec<Access>, Failure> {
         let folder = tempfile::tempdir().unwrap();
@@ -224,6 +227,19 @@ mod tests {
     }
 
     #[test]
+    fn a_vo_may_send_other_tokens_and_have_rses_of_its_own() {
+        let more = "[storage_tokens]\nsend = \"unmanaged\"\n[[rse]]\nvo = \"cms\"\n[[rse]]\nname = \"R\"\n[[vo]]\nname = \"atl\"\n\
+                    send = \"managed\"\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, format!("[rucio]\ndatabase = \"sqlite:////d\"\n{more}")).unwrap();
+        let settings: Settings = daemon::config::load(&path, "NO_SUCH_PREFIX").unwrap();
+        let rules = ["atl", "cms"].map(|vo| settings.token_rules(vo));
+        let seen = rules.map(|rules| (rules.carried, rules.table.len()));
+        assert_eq!(seen, [(Carried::Managed, 1), (Carried::Unmanaged, 2)]);
+    }
+
+    #[test]
     fn what_does_not_fit_is_one_line_that_names_the_vo() {
         let refused = |text: &str, vos: &[&str]| made(text, vos).map(drop).unwrap_err().to_string();
         assert!(refused(THREE, &["atl"]).contains("`cms`"));
@@ -234,5 +250,7 @@ mod tests {
         assert!(wrong.contains("VO `cms`") && wrong.contains("without a path"), "{wrong}");
         let twice = refused(&format!("{THREE}\n[[vo]]\nname = \"cms\""), &["atl", "cms"]);
         assert!(twice.contains("twice"), "{twice}");
+        let rse = refused(&format!("{THREE}\n[[rse]]\nvo = \"alt\""), &["atl", "cms"]);
+        assert!(rse.contains("`alt`"), "{rse}");
     }
 }

@@ -110,7 +110,7 @@ async fn explain(
         }
     }
 
-    let (request, tokens) = (&sight.request, Arc::new(settings.token_rules()));
+    let (request, tokens) = (&sight.request, Arc::new(settings.token_rules(vo)));
     let rules = settings.submit.rules(Arc::clone(&tokens));
     let verdict = choose(request, &topology, &rules);
     let sources = sources::all(request, &topology, &rules);

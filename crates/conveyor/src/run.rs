@@ -53,15 +53,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     );
     let share = settings.share.share(settings.submit.ignore_availability).map_err(Failure::Configuration)?;
     let pulse = Pulse::of_this_process(&rucio, &settings.share).map(Arc::new);
-    let tokens = Arc::new(settings.token_rules());
     let submitter = |access: Access| {
-        info!(vo = access.vo, issuer = access.issuer(), "VO served");
+        let tokens = Arc::new(settings.token_rules(&access.vo));
+        info!(vo = access.vo, issuer = access.issuer(), authorised_by = tokens.carried.mode(), "VO served");
         Submitter {
             rucio: rucio.of_vo(&access.vo),
             parties: Parties::new(access, Arc::clone(&keeper), Arc::clone(&tokens), Arc::clone(&clock)),
             share: share.clone(),
             pulse: pulse.clone(),
-            rules: settings.submit.rules(Arc::clone(&tokens)),
+            rules: settings.submit.rules(tokens),
             job_rules: settings.submit.job_rules(),
             batch: settings.submit.batch.clamp(1, MOST),
             jobs_in_flight: settings.submit.jobs_in_flight,

@@ -226,6 +226,7 @@ mod tests {
         r#"vo = "cms""#,
         r#"scope = "fts""#,
         r#"name = "cms""#,
+        r#"send = "managed""#,
         r#"name = "CERN-DISK""#,
         r#"attribute = "storage=dcache""#,
         r#"oidc_support = true"#,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Settings;
-use crate::tokens::{Carried, TokenRules};
+use crate::tokens::{Carried, TokenRules, TokenSettings};
 
 /// `[storage_tokens]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,13 +24,15 @@ impl Default for StorageTokenSettings {
 }
 
 impl Settings {
-    /// The rules of tokens for storages.
-    pub fn token_rules(&self) -> TokenRules {
+    /// The rules of tokens for the storages of a VO.
+    pub fn token_rules(&self, vo: &str) -> TokenRules {
+        let own = self.vo.iter().find(|own| own.name == vo).and_then(|own| own.send);
+        let fits = |entry: &&TokenSettings| entry.vo.as_deref().is_none_or(|of| of == vo);
         TokenRules {
-            carried: self.storage_tokens.send,
+            carried: own.unwrap_or(self.storage_tokens.send),
             min_life: Duration::from_secs(self.storage_tokens.min_life_s),
             without: self.submit.without_token,
-            table: self.rse.clone(),
+            table: self.rse.iter().filter(fits).cloned().collect(),
         }
     }
 }

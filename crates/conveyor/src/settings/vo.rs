@@ -7,6 +7,7 @@ use url::Url;
 
 use super::RucioSettings;
 use crate::rucio::Rucio;
+use crate::tokens::Carried;
 
 impl RucioSettings {
     /// The VOs that are served.
@@ -54,6 +55,9 @@ pub struct VoSettings {
     /// Their scopes, instead of `fts.scope`.
     #[serde(default)]
     pub scope: Option<String>,
+    /// What its jobs carry, instead of `storage_tokens.send`.
+    #[serde(default)]
+    pub send: Option<Carried>,
 }
 
 /// `[[fts.instance]]`: an FTS with settings of its own; they count before those of a VO.

@@ -14,6 +14,8 @@ pub(super) const WRITE: &[Operation] = &[Operation::Modify, Operation::Read];
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenSettings {
+    /// The VO whose RSEs it is for; without it, those of every VO.
+    pub vo: Option<String>,
     /// The RSE's name.
     pub name: Option<String>,
     /// An RSE attribute: `key=value`, or `key` for one that is true. With a name too, both have to fit; with neither, every RSE fits.

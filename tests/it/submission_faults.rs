@@ -87,7 +87,7 @@ async fn a_claim_that_was_given_back_leaves_nothing_behind() {
     change(&grid, &format!("UPDATE requests SET source_rse_id = {disk_c} WHERE {chosen}")).await;
     change(&grid, &format!("UPDATE requests SET state = 'Q' WHERE {requests}")).await;
     let log = || std::fs::read_to_string(grid.folder.join("conveyor.log")).unwrap();
-    until("they were claimed and given back", async || log().contains("go back to the queue")).await;
+    until("they were claimed and given back", async || log().contains("FTS cannot be used")).await;
     terminate(daemon).await.unwrap();
 
     let left = |what: &str| format!("requests WHERE {requests} AND {what}");
@@ -226,7 +226,9 @@ async fn a_claim_whose_job_never_arrived_is_posted_under_the_same_id() {
 async fn a_claim_of_a_vo_that_we_are_no_longer_of_is_made_anew() {
     let (_folder, grid) = grid(FEW).await;
     grid.fts.set_submit_fault(SubmitFault::Refuse503(u32::MAX));
-    let output = conveyor(&grid, &["--run-once", "--json"]).output().await.unwrap();
+    let mut command = conveyor(&grid, &["--run-once", "--json"]);
+    // All at once: what is not posted when the first one's fate is unknown would be given back.
+    let output = command.env("CONVEYOR__SUBMIT__JOBS_IN_FLIGHT", "50").output().await.unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (output.status.code(), report["open"].as_u64()),

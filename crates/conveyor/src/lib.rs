@@ -14,6 +14,7 @@ pub mod choose;
 mod command;
 mod explain;
 pub mod expression;
+mod forever;
 pub mod job;
 mod name;
 pub mod owner;

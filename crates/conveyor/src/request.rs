@@ -20,6 +20,27 @@ impl RequestId {
     }
 }
 
+/// A request's id in 16 bytes, where many are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestKey(u128);
+
+impl RequestKey {
+    /// Of an id as Rucio's Python shows it; what is no id becomes that of nobody.
+    pub fn of(id: &str) -> Self {
+        Self(u128::from_str_radix(id, 16).unwrap_or_default())
+    }
+
+    /// A number below `most` that is as good as random, and the same each time.
+    pub fn spread(&self, most: i64) -> i64 {
+        i64::try_from(self.0 % u128::from(most.max(1).unsigned_abs())).unwrap_or_default()
+    }
+
+    /// The id.
+    pub fn id(&self) -> RequestId {
+        RequestId(format!("{:032x}", self.0))
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -143,6 +164,12 @@ fn external(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_the_id_in_short() {
+        let id = "00e3de058a4bbd911756baa391fd2401";
+        assert_eq!(RequestKey::of(id).id().0, id);
+    }
 
     #[test]
     fn the_pin_lifetime_is_what_rucio_sends() {

@@ -126,4 +126,9 @@ impl Rucio {
         let rows = self.database.fetch(vos).await.during(WHAT)?;
         rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)
     }
+
+    /// How many pages of requests may be worked on at a time: each takes a connection.
+    pub fn lanes(&self) -> usize {
+        self.database.lanes()
+    }
 }

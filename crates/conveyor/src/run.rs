@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use daemon::{Failure, Shutdown, logs, settings as shared};
 use fts_client::FtsError;
-use futures_util::future::{join_all, try_join_all};
-use token_core::retry::{RetryPolicy, Waits};
+use futures_util::future::join_all;
 use token_core::{Clock, SystemClock, TokenKeeper};
-use tracing::{Instrument as _, Span, error, info, info_span};
+use tracing::{Instrument as _, Span, info, info_span};
 
 use crate::access::{self, Access};
 use crate::command::{Arguments, Command};
 use crate::explain;
+use crate::forever::forever;
 use crate::pulse::Pulse;
 use crate::rucio::Rucio;
 use crate::settings::RucioSettings;
-use crate::submit::{Parties, Pass, Report, Submitter, WAITS};
+use crate::submit::{Memory, Parties, Pass, Report, Submitter, WAITS};
 
 /// Most requests at a time: SQLite takes 32,766 values in a statement.
 const MOST: u32 = 5000;
@@ -67,10 +67,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             jobs_in_flight: settings.submit.jobs_in_flight,
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
+            memory: Memory::new(Duration::from_secs(settings.rucio.topology_refresh_s)),
         }
     };
     let submitters: Vec<Submitter> = accesses.into_iter().map(submitter).collect();
-    let sleep = Duration::from_secs(settings.submit.sleep_s);
+    let [sleep, look] = [settings.submit.sleep_s, settings.submit.look_every_s].map(Duration::from_secs);
     let work = async {
         if arguments.run_once {
             return once(&submitters, &keeper, arguments.json).await;
@@ -78,9 +79,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         // Each VO at its own pace: one that has to wait holds up no other.
         let all = submitters.iter().map(|submitter| {
             let span = vo_span(submitter, submitters.len());
-            forever(submitter, &keeper, sleep).instrument(span)
+            forever(submitter, &keeper, sleep, look).instrument(span)
         });
-        try_join_all(all).await.map(drop)
+        join_all(all).await;
+        Ok(())
     };
     let ended = tokio::select! {
         ended = work => ended,
@@ -107,10 +109,12 @@ async fn once(submitters: &[Submitter], keeper: &TokenKeeper, json: bool) -> Res
         };
         match pass {
             Ok(Pass { report, unusable }) => {
+                submitter.tell_authorisation(&report);
                 open += report.open;
                 waiting += report.left.get(WAITS).copied().unwrap_or_default();
                 // A pass that could do nothing has nothing to report but why.
-                if unusable.is_none() || report.submitted > 0 || submitters.len() > 1 {
+                let done = report.submitted + report.refused + report.released + report.open;
+                if unusable.is_none() || done > 0 || submitters.len() > 1 {
                     reports.push((vo, report));
                 }
                 failed = failed.or(unusable.map(|error| of_this_vo(failure(&error))));
@@ -151,48 +155,6 @@ async fn open(settings: &RucioSettings) -> Result<Rucio, Failure> {
     })
 }
 
-async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: Duration) -> Result<(), Failure> {
-    let mut waits = Waits::new(&RetryPolicy {
-        initial: Duration::from_secs(2),
-        max: Duration::from_secs(60),
-        ..RetryPolicy::default()
-    });
-    while !submitter.shutdown.soft.is_cancelled() {
-        let rest = match submitter.pass().await {
-            Ok(Pass { report, unusable }) => {
-                info!(
-                    picked = report.picked,
-                    submitted = report.submitted,
-                    recovered = report.recovered,
-                    left = report.left.values().sum::<usize>(),
-                    ended = report.ended.values().sum::<usize>(),
-                    refused = report.refused,
-                    released = report.released,
-                    open = report.open,
-                    "pass done"
-                );
-                match unusable {
-                    None => {
-                        waits.reset();
-                        sleep
-                    }
-                    // Also a refused secret: it may be mended while we wait, and nothing has been claimed.
-                    Some(reason) => again(&reason, waits.pause()),
-                }
-            }
-            Err(reason) => again(&reason, waits.pause()),
-        };
-        account(keeper);
-        keeper.tend().await;
-        tokio::select! {
-            () = tokio::time::sleep(rest) => (),
-            () = submitter.shutdown.soft.cancelled() => (),
-        }
-    }
-    info!("conveyor ends");
-    Ok(())
-}
-
 /// Says where tokens came from.
 fn account(keeper: &TokenKeeper) {
     let counts = keeper.counts();
@@ -205,11 +167,6 @@ fn account(keeper: &TokenKeeper) {
         cache_trouble = counts.behind.and_then(|cache| cache.trouble),
         "tokens for FTS"
     );
-}
-
-fn again(reason: &dyn std::error::Error, rest: Duration) -> Duration {
-    error!(%reason, again_in_s = rest.as_secs(), "not all could be done");
-    rest
 }
 
 fn failure(error: &FtsError) -> Failure {

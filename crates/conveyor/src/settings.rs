@@ -78,6 +78,13 @@ pub struct RucioSettings {
     /// Several VOs, instead of `vo`; `*` alone is every VO that has RSEs when the daemon starts.
     #[serde(default)]
     pub vos: Vec<String>,
+    /// How long RSEs, their attributes and protocols and the distances between them are believed before they are read again.
+    #[serde(default = "default_topology_refresh")]
+    pub topology_refresh_s: u64,
+}
+
+fn default_topology_refresh() -> u64 {
+    300
 }
 
 fn default_vo() -> String {
@@ -173,6 +180,8 @@ pub struct SubmitSettings {
     pub without_token: WithoutToken,
     /// How long to rest when the queue has been walked to its end.
     pub sleep_s: u64,
+    /// How often to look for requests that have just come.
+    pub look_every_s: u64,
 }
 
 impl Default for SubmitSettings {
@@ -188,6 +197,7 @@ impl Default for SubmitSettings {
             max_time_in_queue_h: [("default".to_owned(), 168)].into(),
             without_token: WithoutToken::default(),
             sleep_s: 10,
+            look_every_s: 1,
         }
     }
 }
@@ -269,6 +279,7 @@ mod tests {
             schema: None,
             vo: default_vo(),
             vos: Vec::new(),
+            topology_refresh_s: default_topology_refresh(),
         };
         let named = settings(None, Some(&file));
         assert_eq!(named.url().unwrap().expose(), "postgresql://u:canary@h/d");

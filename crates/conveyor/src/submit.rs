@@ -1,36 +1,45 @@
-//! One pass over the queue: resolve open claims, then pick, choose, claim, post, settle, page by page.
+//! One pass over the queue: resolve open claims, then pick, choose, claim, post, settle, page by page and several pages at a time.
 
+mod conditions;
+mod left;
+mod memory;
+mod page;
 mod parties;
 mod post;
 mod recover;
 mod tokens;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::Shutdown;
 use fts_client::FtsError;
 use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
-use token_core::{Clock, Freshness};
-use tracing::{debug, info, warn};
+use token_core::Clock;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
-use crate::choose::{Plan, Rules, Verdict, choose};
-use crate::job::{Job, JobRules, group};
+use crate::choose::{Rules, Verdict};
+use crate::job::JobRules;
 use crate::pulse::Pulse;
-use crate::rucio::queue::Cursor;
+use crate::request::RequestKey;
 use crate::rucio::{DatabaseError, Rucio};
-use crate::share::Share;
+use crate::share::{Part, Share};
 use crate::tokens::Carried;
 use crate::topology::Topology;
 
+pub use memory::Memory;
 pub use parties::Parties;
 use parties::Party;
-use post::End;
+use walk::Walk;
 
-/// How many finished posts are closed in one transaction.
-const SETTLE: usize = 64;
+/// How often a long pass says how far it is.
+const SAY: Duration = Duration::from_secs(30);
 
 /// Why a request is left in `Q` that carries tokens for its storages, when one can't be had.
 pub(crate) const WAITS: &str = "no token for a storage now";
@@ -87,12 +96,27 @@ impl Report {
 }
 
 /// A pass, walked to its end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pass {
     /// What it has done.
     pub report: Report,
     /// Why an FTS, or the issuer of its tokens, could not be used. Its requests wait; those for others were submitted.
     pub unusable: Option<FtsError>,
+}
+
+impl Pass {
+    /// Adds what another part of it has done.
+    fn add(&mut self, other: Self) {
+        self.report.add(&other.report);
+        self.unusable = self.unusable.take().or(other.unusable);
+    }
+}
+
+/// What a pass goes by.
+struct Ground<'a> {
+    topology: &'a Topology,
+    /// The part of the queue that is ours.
+    part: Part,
 }
 
 /// Submits.
@@ -111,92 +135,70 @@ pub struct Submitter {
     pub job_rules: JobRules,
     /// How many requests at a time.
     pub batch: u32,
-    /// How many posts at a time.
+    /// How many posts at a time, for each page of requests in hand.
     pub jobs_in_flight: usize,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// When to stop.
     pub shutdown: Shutdown,
+    /// What is kept from pass to pass.
+    pub memory: Memory,
 }
 
 impl Submitter {
-    /// Walks the queue once from its oldest request to its end. What can't be submitted is behind the walk and holds nobody
-    /// up.
+    /// Resolves open claims, then walks the queue once from its oldest request to its end. What can't be submitted is behind the
+    /// walk and holds nobody up; what came since the last pass and can't either is not read again for a while.
     ///
     /// # Errors
     /// When the database fails. What was claimed is settled, given back, or open for the next pass.
     pub async fn pass(&self) -> Result<Pass, DatabaseError> {
-        let mut report = Report::default();
-        let topology = self.rucio.topology().await?;
-        debug!(rses = topology.len(), "topology read");
-        let mut unusable = BTreeMap::new();
-        self.recover(&topology, &mut unusable, &mut report).await?;
+        self.memory.set_open(true);
+        self.work(Walk::whole()).await
+    }
+
+    /// Does what has come up since the last pass: requests that came lately, and what waited for an FTS that may be tried again.
+    ///
+    /// # Errors
+    /// As [`Self::pass`].
+    pub async fn news(&self) -> Result<Pass, DatabaseError> {
+        self.work(Walk::news()).await
+    }
+
+    async fn work(&self, mut walk: Walk) -> Result<Pass, DatabaseError> {
+        let mut pass = Pass::default();
+        let topology = self.topology().await?;
+        let due = !self.memory.conditions().due(self.clock.now()).is_empty();
+        if self.memory.is_open() && (walk.is_whole() || due) {
+            self.recover(&topology, &mut pass).await?;
+        }
+        if self.try_again(&mut pass).await {
+            // What waited stands anywhere in the queue.
+            walk = Walk::whole();
+        }
         let place = match &self.pulse {
             Some(pulse) => Some(pulse.place(self.clock.now()).await?),
             None => None,
         };
-        let part = self.share.part(&topology, place);
         for doubt in self.share.doubts(&topology) {
-            warn!(doubt, "the share of the queue looks wrong");
+            if self.memory.is_new(doubt.clone()) {
+                warn!(doubt, "the share of the queue looks wrong");
+            }
         }
-        let mut cursor = Cursor::default();
-        while !self.shutdown.soft.is_cancelled() {
-            let page = self.rucio.pick(&cursor, &part, self.batch, self.clock.now()).await?;
-            let Some((requests, next)) = page else { break };
-            cursor = next;
-            report.picked += requests.len();
-            let mut plans: BTreeMap<String, Vec<Plan>> = BTreeMap::new();
-            let (mut ends, mut ended) = (Vec::new(), BTreeMap::<_, usize>::new());
-            for request in &requests {
-                match choose(request, &topology, &self.rules) {
-                    Verdict::Submit(plan) => plans.entry(plan.fts.clone()).or_default().push(*plan),
-                    Verdict::End(end, reason) => {
-                        info!(request = %request.id, state = end.letter(), reason, "cannot be submitted");
-                        *ended.entry(reason).or_default() += 1;
-                        ends.push((request.id.clone(), end, reason));
-                    }
-                    Verdict::Leave(reason) => {
-                        debug!(request = %request.id, reason, "left in the queue");
-                        *report.left.entry(reason.to_owned()).or_default() += 1;
-                    }
-                }
-            }
-            // Nothing is written, and so nothing claimed, before an FTS has told who we are to it: not before there is a
-            // token.
-            let mut ready = Vec::new();
-            let wanted = !plans.is_empty();
-            for (fts, plans) in plans {
-                match self.usable(&fts, &mut unusable).await {
-                    Some(party) => {
-                        let plans = with_tokens(&party, plans, &topology, &mut report).await;
-                        ready.push((party, fts, plans));
-                    }
-                    None => {
-                        let words = format!("FTS {fts} cannot be used now");
-                        *report.left.entry(words).or_default() += plans.len();
-                    }
-                }
-            }
-            if wanted && ready.is_empty() {
-                break;
-            }
-            self.rucio.end(&ends, self.clock.now()).await?;
-            for (reason, count) in ended {
-                *report.ended.entry(reason.to_owned()).or_default() += count;
-            }
-            for (party, fts, plans) in ready.into_iter().filter(|(.., plans)| !plans.is_empty()) {
-                let jobs = group(plans, &party.identity, &self.job_rules);
-                let jobs = self.rucio.claim(jobs, &fts, &party.identity, self.clock.now()).await?;
-                self.post_all(&party, &fts, jobs, &topology, &mut unusable, &mut report).await?;
-            }
-            info!(looked_at = report.picked, submitted = report.submitted, "page done");
+        let ground = Ground { part: self.share.part(&topology, place), topology: &topology };
+        let (pages, next) = mpsc::channel(1);
+        let (walked, worked) = tokio::join!(self.walk(walk, &ground, pages), self.pages(next, &ground));
+        let (walked, walk_failed) = walked;
+        let (worked, work_failed) = worked;
+        pass.add(walked);
+        pass.add(worked);
+        match walk_failed.or(work_failed) {
+            Some(error) => Err(error),
+            None => Ok(pass),
         }
-        self.tell_authorisation(&report);
-        Ok(Pass { report, unusable: unusable.into_values().next() })
     }
 
-    /// One line a pass that has something to tell.
-    fn tell_authorisation(&self, report: &Report) {
+    /// One line on how transfers are authorised, if there is something to tell.
+    pub fn tell_authorisation(&self, report: &Report) {
         let count = |of: &BTreeMap<String, usize>, name: &str| of.get(name).copied().unwrap_or_default();
         let by = |carried: Carried| count(&report.authorised, carried.mode());
         let (Verdict::Leave(words) | Verdict::End(_, words)) = self.rules.tokens.without.verdict() else {
@@ -215,62 +217,72 @@ impl Submitter {
         );
     }
 
-    async fn usable(&self, fts: &str, unusable: &mut BTreeMap<String, FtsError>) -> Option<Arc<Party>> {
-        if unusable.contains_key(fts) {
-            return None;
+    /// Tries what could not be used and is due. Whether anything can be used again.
+    async fn try_again(&self, pass: &mut Pass) -> bool {
+        let due = self.memory.conditions().due(self.clock.now());
+        let mut back = false;
+        for fts in due {
+            back |= self.usable(&fts, pass).await.is_some();
         }
-        match self.parties.party(fts).await {
-            Ok(party) => Some(party),
-            Err(error) => {
-                warn!(fts, %error, "this FTS cannot be used now; its requests wait");
-                unusable.insert(fts.to_owned(), error);
-                None
-            }
-        }
+        back
     }
 
-    /// Posts claimed jobs, many at a time, and closes their claims as the answers come. What was refused as a job of several
-    /// files is posted again, file by file.
-    async fn post_all(
+    /// Looks for pages of requests, somewhat ahead of those who work on them.
+    async fn walk(
         &self,
-        party: &Party,
-        fts: &str,
-        mut jobs: Vec<Job>,
-        topology: &Topology,
-        unusable: &mut BTreeMap<String, FtsError>,
-        report: &mut Report,
-    ) -> Result<(), DatabaseError> {
-        while !jobs.is_empty() {
-            let mut apart = Vec::new();
-            let posts = stream::iter(jobs).map(|job| self.post(party, job, topology));
-            let mut chunks = posts.buffer_unordered(self.jobs_in_flight.max(1)).ready_chunks(SETTLE);
-            while let Some(chunk) = chunks.next().await {
-                let mut ends = Vec::new();
-                for (job, end) in chunk.into_iter().flatten() {
-                    match end {
-                        End::Apart => apart.push(job),
-                        End::NotSent(Some(error)) => {
-                            unusable.entry(fts.to_owned()).or_insert(error);
-                            ends.push((job, End::NotSent(None)));
-                        }
-                        end => ends.push((job, end)),
+        mut walk: Walk,
+        ground: &Ground<'_>,
+        pages: mpsc::Sender<Vec<RequestKey>>,
+    ) -> (Pass, Option<DatabaseError>) {
+        let mut pass = Pass::default();
+        loop {
+            match walk.next(self, &ground.part, &mut pass).await {
+                Ok(Some(page)) => {
+                    // Nobody is there any more who would take it.
+                    if pages.send(page).await.is_err() {
+                        return (pass, None);
                     }
                 }
-                self.close(ends, fts, topology, report).await?;
+                Ok(None) => return (pass, None),
+                Err(error) => return (pass, Some(error)),
             }
-            drop(chunks);
-            jobs = self.rucio.take_apart(apart, &party.identity, self.clock.now()).await?;
         }
-        Ok(())
     }
-}
 
-/// Those plans that have the tokens of all their storages. The others wait in the queue: nothing is claimed for them.
-async fn with_tokens(party: &Party, plans: Vec<Plan>, topology: &Topology, report: &mut Report) -> Vec<Plan> {
-    let tokens = party.tokens.of(&plans, topology, Freshness::Kept).await;
-    let (ready, waiting): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| tokens.of(plan).is_ok());
-    if !waiting.is_empty() {
-        *report.left.entry(WAITS.to_owned()).or_default() += waiting.len();
+    /// Works on pages, several at a time: while FTS looks at the jobs of one, the next is claimed. When the database fails, those that are
+    /// in hand are brought to their end.
+    async fn pages(
+        &self,
+        mut pages: mpsc::Receiver<Vec<RequestKey>>,
+        ground: &Ground<'_>,
+    ) -> (Pass, Option<DatabaseError>) {
+        let (mut all, mut failed, mut said) = (Pass::default(), None, Instant::now());
+        let (mut working, mut ended) = (FuturesUnordered::new(), false);
+        loop {
+            let room = !ended && working.len() < self.rucio.lanes();
+            tokio::select! {
+                page = pages.recv(), if room => match page {
+                    Some(page) => working.push(async move {
+                        let mut pass = Pass::default();
+                        let worked = self.page(page, ground, &mut pass).await;
+                        (pass, worked)
+                    }),
+                    None => ended = true,
+                },
+                Some((pass, worked)) = working.next(), if !working.is_empty() => {
+                    all.add(pass);
+                    if let Err(error) = worked {
+                        failed.get_or_insert(error);
+                        pages.close();
+                        ended = true;
+                    }
+                    if said.elapsed() > SAY {
+                        said = Instant::now();
+                        info!(looked_at = all.report.picked, submitted = all.report.submitted, "walking the queue");
+                    }
+                }
+                else => return (all, failed),
+            }
+        }
     }
-    ready
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 pub struct RseId(pub String);
 
 /// One RSE.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rse {
     /// Its id.
     pub id: RseId,
@@ -30,7 +30,7 @@ pub struct Rse {
 }
 
 /// One protocol of an RSE.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Protocol {
     /// `davs`, `root`, ...
     pub scheme: String,
@@ -79,7 +79,7 @@ impl Rse {
 }
 
 /// All RSEs of one VO, and distances.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topology {
     rses: HashMap<RseId, Rse>,
     distances: HashMap<(RseId, RseId), i64>,

@@ -59,9 +59,8 @@ fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Connections at a time: the daemons' work is one statement after the other, and a second connection is there when one is
-/// lost and not yet known to be.
-const CONNECTIONS: u32 = 2;
+/// Connections at a time: one for each page of work in hand (three), and one more when one is lost and not yet known to be.
+const CONNECTIONS: u32 = 4;
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Ends a statement, a wait for a lock and a forgotten transaction on the server; and whatever the role or the database sets,

@@ -7,7 +7,7 @@ use token_core::UnixSeconds;
 
 use super::database::Transaction;
 use super::stamp::Stamp;
-use super::statement::{Statement, Value};
+use super::statement::{Column, Statement, Value};
 use super::{DatabaseError, During as _, Rucio};
 use crate::choose::End;
 use crate::job::Job;
@@ -15,7 +15,7 @@ use crate::request::RequestId;
 
 const WHAT: &str = "claiming requests";
 
-/// What the rows of one job are given: nine values a row, and SQLite takes 32,766 in a statement.
+/// Most rows at a time: eight values a row, and SQLite takes 32,766 in a statement.
 const ROWS: usize = 2000;
 
 impl Rucio {
@@ -49,9 +49,11 @@ impl Rucio {
                 query.push(", ").push(column).push(" = ").bind(&now);
             }
             query.push(", external_id = v.column2, dest_url = v.column3 FROM (SELECT v.* FROM (");
-            query.rows(rows.iter().map(|(job, plan)| {
-                [(&plan.request.id).into(), job.id.as_str().into(), plan.destination_url.as_str().into()]
-            }));
+            query.rows([
+                Column::ids(rows.iter().map(|(_, plan)| &plan.request.id)),
+                Column::texts(rows.iter().map(|(job, _)| job.id.as_str())),
+                Column::texts(rows.iter().map(|(_, plan)| plan.destination_url.as_str())),
+            ]);
             query.push(") AS v JOIN requests q ON q.id = v.column1 WHERE q.state = 'Q'");
             query.push(&self.database.lock("q"));
             query.push(") AS v WHERE requests.id = v.column1 AND requests.state = 'Q' RETURNING requests.id");
@@ -147,16 +149,16 @@ impl Rucio {
         for ((letter, reason), ids) in alike {
             let mut query = Statement::new("UPDATE requests SET state = '");
             query.push(letter).push("', err_msg = ").bind(reason).push(", updated_at = ").bind(&now);
-            query.push(" WHERE state = 'Q' AND id IN ").list(ids);
+            query.push(" WHERE state = 'Q' AND id").among(ids);
             transaction.execute(query).await.during(WHAT)?;
         }
         transaction.commit().await.during(WHAT)
     }
 }
 
-/// Adds `AND id IN (...)` for the requests of a job.
+/// Adds a condition for the requests of a job.
 fn only(query: &mut Statement, job: &Job) {
-    query.push(" AND id IN ").list(job.plans.iter().map(|plan| &plan.request.id));
+    query.push(" AND id").among(job.plans.iter().map(|plan| &plan.request.id));
 }
 
 /// Gives claimed requests another job id.
@@ -181,7 +183,7 @@ async fn unused(
 ) -> Result<(), DatabaseError> {
     for ids in requests.chunks(ROWS) {
         let mut query = Statement::new("UPDATE sources SET is_using = FALSE, updated_at = ");
-        query.bind(now).push(" WHERE is_using AND request_id IN ").list(ids);
+        query.bind(now).push(" WHERE is_using AND request_id").among(ids);
         transaction.execute(query).await.during("writing sources")?;
     }
     Ok(())
@@ -196,21 +198,19 @@ async fn sources(transaction: &mut Transaction, jobs: &[Job], now: &Stamp) -> Re
             "INSERT INTO sources (request_id, scope, name, rse_id, dest_rse_id, url, bytes, ranking, is_using, created_at, \
              updated_at) ",
         );
-        query.rows(rows.iter().map(|(plan, source)| {
-            [
-                Value::from(&plan.request.id),
-                plan.request.scope.as_str().into(),
-                plan.request.name.as_str().into(),
-                (&source.rse).into(),
-                (&plan.request.destination).into(),
-                source.url.as_str().into(),
-                plan.request.bytes.into(),
-                source.ranking.into(),
-                Value::Literal("TRUE"),
-                now.into(),
-                now.into(),
-            ]
-        }));
+        query.rows([
+            Column::ids(rows.iter().map(|(plan, _)| &plan.request.id)),
+            Column::texts(rows.iter().map(|(plan, _)| plan.request.scope.as_str())),
+            Column::texts(rows.iter().map(|(plan, _)| plan.request.name.as_str())),
+            Column::rses(rows.iter().map(|(_, source)| Some(&source.rse))),
+            Column::rses(rows.iter().map(|(plan, _)| Some(&plan.request.destination))),
+            Column::texts(rows.iter().map(|(_, source)| source.url.as_str())),
+            Column::Integers(rows.iter().map(|(plan, _)| plan.request.bytes).collect()),
+            Column::Integers(rows.iter().map(|(_, source)| Some(source.ranking)).collect()),
+            Column::Each(Value::Literal("TRUE")),
+            Column::Each(now.into()),
+            Column::Each(now.into()),
+        ]);
         // A retried request has its row already, perhaps with an older URL: the one that is posted counts.
         query.push(
             " ON CONFLICT (request_id, rse_id, scope, name) DO UPDATE \

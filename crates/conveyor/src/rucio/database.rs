@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::types::Uuid;
@@ -42,6 +43,37 @@ impl Database {
         match self {
             Self::Sqlite(pool) => Ok(sqlite(statement.sqlite()?.fetch_all(pool).await?)),
             Self::Postgres(pool) => Ok(postgres(answered(statement.postgres()?.fetch_all(pool)).await?)),
+        }
+    }
+
+    /// Runs a statement that reads, and hands over row by row: for answers that are longer than memory should be.
+    pub(super) async fn each(
+        &self,
+        statement: Statement,
+        mut row: impl FnMut(Row) -> Result<(), sqlx::Error>,
+    ) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(pool) => {
+                let mut rows = statement.sqlite()?.fetch(pool);
+                while let Some(next) = rows.next().await {
+                    row(Row::Sqlite(next?))?;
+                }
+            }
+            Self::Postgres(pool) => {
+                let mut rows = statement.postgres()?.fetch(pool);
+                while let Some(next) = answered(async { rows.next().await.transpose() }).await? {
+                    row(Row::Postgres(next))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many pages of requests may be worked on at a time. SQLite has one writer.
+    pub(super) fn lanes(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => 1,
+            Self::Postgres(_) => 3,
         }
     }
 

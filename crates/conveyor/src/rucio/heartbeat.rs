@@ -110,7 +110,7 @@ impl Rucio {
         let mut query = Statement::new(
             "INSERT INTO heartbeats (executable, readable, hostname, pid, thread_id, thread_name, created_at, updated_at) ",
         );
-        query.rows([[
+        query.push("VALUES ").list([
             Value::from(worker.executable().as_str()),
             worker.readable.as_str().into(),
             worker.host.as_str().into(),
@@ -119,7 +119,7 @@ impl Rucio {
             Value::Literal("'conveyor'"),
             (&now).into(),
             (&now).into(),
-        ]]);
+        ]);
         query.push(
             " ON CONFLICT (executable, hostname, pid, thread_id) DO UPDATE SET updated_at = excluded.updated_at",
         );

@@ -9,7 +9,7 @@ use super::stamp::Stamp;
 use super::statement::Statement;
 use super::{DatabaseError, During as _, Rucio};
 use crate::owner::alive;
-use crate::request::{Attributes, Replica, Request, RequestId};
+use crate::request::{Attributes, Replica, Request, RequestId, RequestKey};
 use crate::share::Part;
 use crate::topology::RseId;
 
@@ -21,7 +21,13 @@ const PREPARED_LIFE_S: i64 = 6 * 3600;
 /// After this many seconds a claim is taken for left behind, whoever made it: no post and its look-ups take as long.
 const OLD_S: i64 = 900;
 
-/// Where a walk over the queue has come to. What cannot be submitted stays behind it and blocks nobody.
+/// The sources of so many claims are read at a time.
+const SOURCES: usize = 2000;
+
+/// How many requests of the queue a walk reads ahead, by id alone. There is no index on age, so each time the whole queue is sorted.
+const WINDOW: i64 = 200_000;
+
+/// Where a walk over the queue has come to, in order of age. What cannot be submitted stays behind it and blocks nobody.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cursor {
     created_at: Stamp,
@@ -63,21 +69,35 @@ pub(super) const REQUEST: &str = concat!(
     " FROM requests r LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name"
 );
 
-/// Rucio's own conditions: transfers in `Q` that no rule's end, closed destination or earlier hop holds back.
-const PICK: &str = concat!(
-    "SELECT ",
-    request_columns!(),
-    " FROM requests r \
-     JOIN rses dest ON dest.id = r.dest_rse_id \
+/// Rucio's own conditions, as far as they can be told without other large tables: transfers in `Q` whose destination is open. `$1` is the
+/// VO.
+macro_rules! queued {
+    () => {
+        " JOIN rses dest ON dest.id = r.dest_rse_id WHERE r.request_type = 'T' AND r.state = 'Q' \
+         AND (r.transfertool IS NULL OR r.transfertool = 'fts3') \
+         AND NOT dest.deleted AND dest.vo = $1"
+    };
+}
+
+/// Ids only: the next in order of age.
+const OLDEST: &str = concat!(
+    "SELECT r.id, r.created_at FROM requests r",
+    queued!(),
+    " AND (r.created_at > $2 OR (r.created_at = $2 AND r.id > $3))"
+);
+
+/// Ids only: those that came to the queue lately. Whatever puts a request there sets `updated_at`, and that has an index.
+const ARRIVED: &str = concat!("SELECT r.id FROM requests r", queued!(), " AND r.updated_at > $2");
+
+/// The rest of Rucio's conditions: no rule's end and no earlier hop holds it back.
+const READ: &str =
+    concat!("SELECT ", request_columns!(), " FROM (SELECT r.* FROM requests r", queued!(), " AND r.id");
+const READ_REST: &str = ") AS r \
      LEFT JOIN rules ON rules.id = r.rule_id \
      LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
-     WHERE r.state = 'Q' AND r.request_type = 'T' \
-     AND (r.transfertool IS NULL OR r.transfertool = 'fts3') \
-     AND NOT dest.deleted AND dest.vo = $1 \
-     AND (rules.id IS NULL OR rules.child_rule_id IS NOT NULL OR rules.expires_at IS NULL OR rules.expires_at > $2) \
+     WHERE (rules.id IS NULL OR rules.child_rule_id IS NOT NULL OR rules.expires_at IS NULL OR rules.expires_at > $2) \
      AND NOT EXISTS (SELECT 1 FROM transfer_hops h WHERE h.next_hop_request_id = r.id) \
-     AND (r.created_at > $3 OR (r.created_at = $3 AND r.id > $4))"
-);
+     ORDER BY r.created_at, r.id";
 
 const CLAIMED: &str = concat!(
     "SELECT ",
@@ -90,35 +110,72 @@ const CLAIMED: &str = concat!(
 );
 
 impl Rucio {
-    /// The next `limit` requests of this part of the queue after `cursor` with their replicas, and where to go on; `None` at the end of the queue.
+    /// The ids of the next requests of this part of the queue in order of age, a window's worth, and where to go on; `None` at the end of the queue.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn oldest(
+        &self,
+        part: &Part,
+        cursor: &Cursor,
+    ) -> Result<Option<(Vec<RequestKey>, Cursor)>, DatabaseError> {
+        let mut oldest =
+            Statement::new(OLDEST).with(self.vo.as_str()).with(&cursor.created_at).with(&cursor.id);
+        self.narrow(&mut oldest, part);
+        oldest.push(" ORDER BY r.created_at, r.id LIMIT ").bind(WINDOW);
+        let (mut keys, mut last) = (Vec::new(), None);
+        let each = self.database.each(oldest, |row| {
+            keys.push(RequestKey::of(&row.id(0)?));
+            last = Some(row);
+            Ok(())
+        });
+        each.await.during(WHAT)?;
+        let Some(last) = last else { return Ok(None) };
+        let next = Cursor { created_at: last.time(1).during(WHAT)?, id: RequestId(last.id(0).during(WHAT)?) };
+        Ok(Some((keys, next)))
+    }
+
+    /// The ids of requests of this part that came to the queue after `since`, at most a window's worth.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn arrived(&self, part: &Part, since: UnixSeconds) -> Result<Vec<RequestKey>, DatabaseError> {
+        let mut arrived = Statement::new(ARRIVED).with(self.vo.as_str()).with(&Stamp::from(since));
+        self.narrow(&mut arrived, part);
+        arrived.push(" ORDER BY r.updated_at LIMIT ").bind(WINDOW);
+        let mut keys = Vec::new();
+        let each = self.database.each(arrived, |row| {
+            keys.push(RequestKey::of(&row.id(0)?));
+            Ok(())
+        });
+        each.await.during(WHAT)?;
+        Ok(keys)
+    }
+
+    /// Those of these requests that may be submitted now, with their replicas, oldest first.
     ///
     /// # Errors
     /// When a statement fails.
-    pub async fn pick(
+    pub async fn read(
         &self,
-        cursor: &Cursor,
         part: &Part,
-        limit: u32,
+        keys: &[RequestKey],
         now: UnixSeconds,
-    ) -> Result<Option<(Vec<Request>, Cursor)>, DatabaseError> {
-        let mut pick = Statement::new(PICK)
-            .with(self.vo.as_str())
-            .with(&Stamp::from(now))
-            .with(&cursor.created_at)
-            .with(&cursor.id);
-        self.narrow(&mut pick, part);
-        pick.push(" ORDER BY r.created_at, r.id LIMIT ").bind(i64::from(limit));
-        let rows = self.database.fetch(pick).await.during(WHAT)?;
-        let Some(last) = rows.last() else { return Ok(None) };
-        let next =
-            Cursor { created_at: last.time(15).during(WHAT)?, id: RequestId(last.id(0).during(WHAT)?) };
+    ) -> Result<Vec<Request>, DatabaseError> {
+        let ids: Vec<_> = keys.iter().map(RequestKey::id).collect();
+        let mut read = Statement::new(READ).with(self.vo.as_str()).with(&Stamp::from(now));
+        read.among(&ids);
+        self.narrow(&mut read, part);
+        read.push(READ_REST);
+        let rows = self.database.fetch(read).await.during(WHAT)?;
         let mut requests =
             rows.iter().map(|row| request(row, now)).collect::<Result<Vec<_>, _>>().during(WHAT)?;
+        drop(rows);
         let mut replicas = self.replicas(&requests).await?;
         for request in &mut requests {
             request.replicas = replicas.remove(&request.id).unwrap_or_default();
         }
-        Ok(Some((requests, next)))
+        Ok(requests)
     }
 
     /// Available replicas at other RSEs, with the ranking that earlier tries gave them.
@@ -131,9 +188,9 @@ impl Rucio {
              JOIN replicas rep ON rep.scope = r.scope AND rep.name = r.name AND rep.state = 'A' \
              AND rep.rse_id <> r.dest_rse_id \
              JOIN rses ON rses.id = rep.rse_id AND NOT rses.deleted \
-             LEFT JOIN sources s ON s.request_id = r.id AND s.rse_id = rep.rse_id WHERE r.id IN ",
+             LEFT JOIN sources s ON s.request_id = r.id AND s.rse_id = rep.rse_id WHERE r.id",
         );
-        query.list(requests.iter().map(|request| &request.id)).push(" ORDER BY rep.rse_id");
+        query.among(requests.iter().map(|request| &request.id)).push(" ORDER BY rep.rse_id");
         let mut replicas: HashMap<RequestId, Vec<Replica>> = HashMap::new();
         for row in self.database.fetch(query).await.during("reading replicas")? {
             let replica = Replica {
@@ -161,25 +218,29 @@ impl Rucio {
             if !self.owner.may_resolve(mark.as_deref(), claimed_at < ago, alive) {
                 continue;
             }
-            let mut request = request(&row, now).during(WHAT)?;
-            let sources = Statement::new(
-                "SELECT rse_id, url, coalesce(ranking, 0) FROM sources \
-                 WHERE request_id = $1 AND is_using AND url IS NOT NULL",
-            );
-            let mut urls = HashMap::new();
-            for source in self.database.fetch(sources.with(&request.id)).await.during(WHAT)? {
-                let rse = RseId(source.id(0).during(WHAT)?);
-                urls.insert(rse.clone(), source.get(1).during(WHAT)?);
-                let ranking = source.integer(2).during(WHAT)?;
-                request.replicas.push(Replica { rse, path: None, ranking });
-            }
             claims.push(Claimed {
                 job: row.get(17).during(WHAT)?,
                 fts: row.get(18).during(WHAT)?,
                 destination_url: row.get(19).during(WHAT)?,
-                request,
-                urls,
+                request: request(&row, now).during(WHAT)?,
+                urls: HashMap::new(),
             });
+        }
+        for claims in claims.chunks_mut(SOURCES) {
+            let mut at: HashMap<RequestId, &mut Claimed> =
+                claims.iter_mut().map(|claimed| (claimed.request.id.clone(), claimed)).collect();
+            let mut sources = Statement::new(
+                "SELECT request_id, rse_id, url, coalesce(ranking, 0) FROM sources \
+                 WHERE is_using AND url IS NOT NULL AND request_id",
+            );
+            sources.among(at.keys());
+            for source in self.database.fetch(sources).await.during(WHAT)? {
+                let Some(claimed) = at.get_mut(&RequestId(source.id(0).during(WHAT)?)) else { continue };
+                let rse = RseId(source.id(1).during(WHAT)?);
+                claimed.urls.insert(rse.clone(), source.get(2).during(WHAT)?);
+                let ranking = source.integer(3).during(WHAT)?;
+                claimed.request.replicas.push(Replica { rse, path: None, ranking });
+            }
         }
         Ok(claims)
     }

@@ -1,17 +1,24 @@
 //! Closes claims: `G` to `S` when FTS has the job, `G` to `A` when it refused it.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 use token_core::{UnixSeconds, random_hex};
 
+use super::database::Transaction;
 use super::stamp::Stamp;
-use super::statement::{Statement, Value};
+use super::statement::{Column, Statement, Value};
 use super::{DatabaseError, During as _, Rucio};
+use crate::choose::Plan;
 use crate::job::Job;
+use crate::request::RequestId;
 use crate::topology::Topology;
 
 const WHAT: &str = "closing claims";
 /// `messages.payload` holds this many characters; longer ones go beside it.
 const PAYLOAD: usize = 4000;
+/// Most rows at a time: six values a row, and SQLite takes 32,766 in a statement.
+const ROWS: usize = 4000;
 
 /// How a submission ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,64 +71,87 @@ impl Rucio {
         let now = Stamp::from(now);
         let mut transaction = self.database.begin().await.during(WHAT)?;
         let mut closed = 0;
-        for (job, outcome) in done {
-            let mut query = Statement::new("UPDATE requests SET state = ");
-            query.push(outcome.letter()).push(", transfertool = 'fts3'");
-            if let Outcome::Refused(words) = outcome {
-                query.push(", external_id = NULL, err_msg = ").bind(words.as_str());
+        let alike = |one: &(Job, Outcome), other: &(Job, Outcome)| one.1 == other.1;
+        for done in done.chunk_by(alike) {
+            let Some((_, outcome)) = done.first() else { continue };
+            let rows: Vec<_> =
+                done.iter().flat_map(|(job, _)| job.plans.iter().map(move |plan| (job, plan))).collect();
+            for rows in rows.chunks(ROWS) {
+                let open = close(&mut transaction, rows, outcome, &now).await?;
+                closed += open.len();
+                let ours = rows.iter().filter(|(_, plan)| open.contains(&plan.request.id));
+                let payloads: Vec<_> =
+                    ours.map(|(job, plan)| payload(job, plan, outcome, fts, topology, &now)).collect();
+                tell(&mut transaction, payloads, outcome, &now).await?;
             }
-            query.push(", submitted_at = ").bind(&now).push(", updated_at = ").bind(&now);
-            query.push(", source_rse_id = v.column2 FROM (");
-            query.rows(job.plans.iter().map(|plan| {
-                let main = plan.sources.first().map(|source| &source.rse);
-                [Value::from(&plan.request.id), main.into()]
-            }));
-            query.push(
-                ") AS v WHERE requests.id = v.column1 AND requests.state = 'G' AND requests.external_id = ",
-            );
-            query.bind(job.id.as_str()).push(" RETURNING requests.id");
-            let rows = transaction.fetch(query).await.during(WHAT)?;
-            let rows = rows.iter().map(|row| row.id(0)).collect::<Result<Vec<_>, _>>().during(WHAT)?;
-            if rows.is_empty() {
-                continue;
-            }
-            closed += rows.len();
-            let plans = job.plans.iter().filter(|plan| rows.contains(&plan.request.id.0));
-            let payloads = plans.map(|plan| payload(job, plan, outcome, fts, topology, &now));
-            let mut query = Statement::new(
-                "INSERT INTO messages (id, event_type, payload, payload_nolimit, services, created_at, updated_at) ",
-            );
-            query.rows(payloads.map(|payload| {
-                let (payload, beside) = match payload.chars().count() {
-                    0..=PAYLOAD => (payload, None),
-                    _ => ("nolimit".to_owned(), Some(payload)),
-                };
-                [
-                    Value::Id(Some(random_hex())),
-                    outcome.event().into(),
-                    Value::Text(Some(payload)),
-                    beside.into(),
-                    Value::Literal("'activemq'"),
-                    (&now).into(),
-                    (&now).into(),
-                ]
-            }));
-            transaction.execute(query).await.during("writing messages")?;
         }
         transaction.commit().await.during(WHAT)?;
         Ok(closed)
     }
 }
 
-/// The payload of Rucio's `transfer-submitted`, key by key.
-fn payload(
-    job: &Job,
-    plan: &crate::choose::Plan,
+/// Gives these requests their state, if they are claimed for their job; returns which were.
+async fn close(
+    transaction: &mut Transaction,
+    rows: &[(&Job, &Plan)],
     outcome: &Outcome,
-    fts: &str,
-    topology: &Topology,
     now: &Stamp,
-) -> String {
+) -> Result<HashSet<RequestId>, DatabaseError> {
+    let mut query = Statement::new("UPDATE requests SET state = ");
+    query.push(outcome.letter()).push(", transfertool = 'fts3'");
+    if let Outcome::Refused(words) = outcome {
+        query.push(", external_id = NULL, err_msg = ").bind(words.as_str());
+    }
+    query.push(", submitted_at = ").bind(now).push(", updated_at = ").bind(now);
+    query.push(", source_rse_id = v.column3 FROM (");
+    query.rows([
+        Column::ids(rows.iter().map(|(_, plan)| &plan.request.id)),
+        Column::texts(rows.iter().map(|(job, _)| job.id.as_str())),
+        Column::rses(rows.iter().map(|(_, plan)| plan.sources.first().map(|source| &source.rse))),
+    ]);
+    query.push(
+        ") AS v WHERE requests.id = v.column1 AND requests.state = 'G' AND requests.external_id = v.column2 \
+         RETURNING requests.id",
+    );
+    let rows = transaction.fetch(query).await.during(WHAT)?;
+    rows.iter().map(|row| row.id(0).map(RequestId)).collect::<Result<_, _>>().during(WHAT)
+}
+
+/// Writes one message for each payload.
+async fn tell(
+    transaction: &mut Transaction,
+    payloads: Vec<String>,
+    outcome: &Outcome,
+    now: &Stamp,
+) -> Result<(), DatabaseError> {
+    if payloads.is_empty() {
+        return Ok(());
+    }
+    let ids = payloads.iter().map(|_| Some(random_hex())).collect();
+    let (payloads, beside) = payloads
+        .into_iter()
+        .map(|payload| match payload.chars().count() {
+            0..=PAYLOAD => (Some(payload), None),
+            _ => (Some("nolimit".to_owned()), Some(payload)),
+        })
+        .unzip();
+    let mut query = Statement::new(
+        "INSERT INTO messages (id, event_type, payload, payload_nolimit, services, created_at, updated_at) ",
+    );
+    query.rows([
+        Column::Ids(ids),
+        Column::Each(outcome.event().into()),
+        Column::Texts(payloads),
+        Column::Texts(beside),
+        Column::Each(Value::Literal("'activemq'")),
+        Column::Each(now.into()),
+        Column::Each(now.into()),
+    ]);
+    transaction.execute(query).await.during("writing messages")
+}
+
+/// The payload of Rucio's `transfer-submitted`, key by key.
+fn payload(job: &Job, plan: &Plan, outcome: &Outcome, fts: &str, topology: &Topology, now: &Stamp) -> String {
     let request = &plan.request;
     let source = plan.sources.first().map(|source| &source.rse);
     let name = |rse: &crate::topology::RseId| topology.rse(rse).map(|rse| rse.name.clone());

@@ -16,6 +16,8 @@ use crate::tokens::TokenRules;
 
 /// One FTS and who we are to it.
 pub struct Party {
+    /// The FTS, as an RSE's `fts` attribute names it.
+    pub name: String,
     /// Its client.
     pub client: FtsClient,
     /// Who gives the tokens for storages that go with its jobs.
@@ -86,7 +88,8 @@ impl Parties {
         let who = client.whoami().await?;
         let identity = who.identity().ok_or_else(|| FtsError::Anonymous { fts: fts.to_owned() })?;
         info!(fts, user = who.user_dn, vo = identity.vo, "known to FTS");
-        let party = Arc::new(Party { client, tokens, identity, doubtful: AtomicBool::new(false) });
+        let name = fts.to_owned();
+        let party = Arc::new(Party { name, client, tokens, identity, doubtful: AtomicBool::new(false) });
         known.insert(fts.to_owned(), Arc::clone(&party));
         Ok(party)
     }

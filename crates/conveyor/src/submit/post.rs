@@ -7,8 +7,10 @@ use std::time::Duration;
 use fts_client::{FileFields, FtsError, JobStatus, Lookup, Submission, Submitted};
 use token_core::Freshness;
 use token_core::retry::{RetryPolicy, Waits};
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
+use super::left::Why;
 use super::{Party, Submitter};
 use crate::choose::Plan;
 use crate::job::{Job, submission};
@@ -23,8 +25,8 @@ pub(super) enum End {
     Refused(String),
     /// FTS refused a job of several files: each is to be posted by itself, so that one bad file does not sink the others.
     Apart,
-    /// FTS certainly has not got it: give the requests back.
-    NotSent(Option<FtsError>),
+    /// FTS certainly has not got it: give the requests back. They are not to be looked at for a while if there is a reason.
+    NotSent(Option<Why>),
     /// Not known yet: the claim stays open, to be resolved by the job's id.
     Open,
 }
@@ -38,6 +40,8 @@ enum Posted {
 
 /// How often a job whose fate is unknown is looked for before it is left to the next pass.
 const LOOKS: u32 = 5;
+/// And for how long: an FTS that hangs takes its time with each.
+const LOOKING: Duration = Duration::from_secs(30);
 /// What is asked of the files of a job that is looked up.
 pub(super) const FIELDS: FileFields = FileFields::These(&["file_state", "file_metadata"]);
 
@@ -54,6 +58,7 @@ impl Submitter {
 
     /// Posts it, and once more with new tokens if FTS does not take one that it carries; then this FTS waits.
     async fn post_whole(&self, party: &Party, job: &Job, topology: &Topology) -> Posted {
+        let fts = party.name.as_str();
         let mut refused = None;
         for freshness in [Freshness::Kept, Freshness::Fresh] {
             let tokens = party.tokens.of(&job.plans, topology, freshness).await;
@@ -68,57 +73,69 @@ impl Submitter {
                 break;
             }
         }
-        party.doubtful.store(true, Ordering::Relaxed);
-        Posted::End(End::NotSent(refused))
+        if let Some(error) = refused {
+            self.doubt(party, &error, false);
+        }
+        Posted::End(End::NotSent(Some(Why::Away(fts.into()))))
     }
 
     /// An error is that FTS has not got the job, since it refused a token that came with it.
     async fn post_body(&self, party: &Party, job: &Job, body: &Submission) -> Result<Posted, FtsError> {
+        let fts = party.name.as_str();
+        let away = || Posted::End(End::NotSent(Some(Why::Away(fts.into()))));
         if party.doubtful.load(Ordering::Relaxed) {
-            return Ok(Posted::End(End::NotSent(None)));
+            return Ok(away());
         }
         let mut waits = Waits::new(&RetryPolicy {
             initial: Duration::from_millis(200),
             max: Duration::from_secs(5),
             ..RetryPolicy::default()
         });
-        let files = job.plans.len();
+        let (files, began) = (job.plans.len(), Instant::now());
+        let mut unknown = None;
         for look in 1..=LOOKS {
+            if look > 1 && began.elapsed() > LOOKING {
+                break;
+            }
             match party.client.submit(body).await {
                 Ok(Submitted::Accepted(id)) if id == job.id => {
-                    info!(job = %job.id, files, fts = party.client.url(), "job submitted");
+                    debug!(job = %job.id, files, fts, "job submitted");
                     return Ok(Posted::End(End::Submitted));
                 }
                 Ok(Submitted::Accepted(other)) => {
-                    warn!(expected = %job.id, got = %other, "FTS gave the job another id than its `sid` makes");
                     // We are of another VO than we were: the claim turns out to be nobody's, and is made anew.
-                    party.doubtful.store(true, Ordering::Relaxed);
+                    let reason = format!("the job got id {other} where its `sid` makes {}", job.id);
+                    let error = FtsError::BadAnswer { fts: fts.to_owned(), call: "submission", reason };
+                    self.doubt(party, &error, true);
                     return Ok(Posted::End(End::Open));
                 }
-                Ok(Submitted::AlreadyThere) => info!(job = %job.id, files, "FTS has the job already"),
+                Ok(Submitted::AlreadyThere) => debug!(job = %job.id, files, "FTS has the job already"),
                 // No fault of the files: an issuer that FTS does not know, a key that it has not fetched, a clock.
                 Err(error) if refuses_tokens(&error) => {
-                    warn!(job = %job.id, files, %error, "a token was refused");
+                    debug!(job = %job.id, files, %error, "a token was refused");
                     // An earlier try may still be on its way.
                     return if look == 1 { Err(error) } else { Ok(Posted::End(End::Open)) };
                 }
                 Err(error) if error.is_refusal() => {
-                    warn!(job = %job.id, files, %error, "job refused");
+                    debug!(job = %job.id, files, %error, "job refused");
                     return Ok(Posted::End(End::Refused(error.to_string())));
                 }
                 Err(error @ FtsError::Banned { .. }) => {
-                    warn!(job = %job.id, files, %error, "storage banned; its requests go back to the queue");
-                    return Ok(Posted::End(End::NotSent(None)));
+                    if self.memory.is_new(error.to_string()) {
+                        warn!(%error, "a storage is banned; its requests go back to the queue (said once)");
+                    }
+                    return Ok(Posted::End(End::NotSent(Some(Why::Banned))));
                 }
                 // A later try may find no FTS to talk to, while an earlier one may have arrived: only the first can say
                 // for certain that nothing was sent. An FTS that is busy is tried again under the same claim.
                 Err(error) if !error.job_may_exist() && !error.is_busy() && look == 1 => {
-                    warn!(job = %job.id, files, %error, "job not sent; its requests go back to the queue");
-                    party.doubtful.store(true, Ordering::Relaxed);
-                    return Ok(Posted::End(End::NotSent(Some(error))));
+                    debug!(job = %job.id, files, %error, "job not sent; its requests go back to the queue");
+                    self.doubt(party, &error, false);
+                    return Ok(away());
                 }
                 Err(error) => {
-                    warn!(job = %job.id, files, %error, look, "fate of the job unknown: looking it up");
+                    debug!(job = %job.id, files, %error, look, "fate of the job unknown: looking it up");
+                    unknown = Some(error);
                     tokio::select! {
                         () = tokio::time::sleep(waits.pause()) => (),
                         () = self.shutdown.soft.cancelled() => return Ok(Posted::End(End::Open)),
@@ -129,11 +146,22 @@ impl Submitter {
                 Ok(Lookup::Known(status)) => return Ok(Posted::Found(status)),
                 // Not there now. It may still be on its way, so it goes again under the same id, never under another.
                 Ok(Lookup::Unknown) => (),
-                Err(error) => warn!(job = %job.id, %error, "the job cannot be looked up"),
+                Err(error) => {
+                    debug!(job = %job.id, %error, "the job cannot be looked up");
+                    unknown = Some(error);
+                }
             }
         }
-        warn!(job = %job.id, files, "fate of the job still unknown: the next pass looks again");
+        debug!(job = %job.id, files, "fate of the job still unknown: it is looked for again");
+        let none = || FtsError::OutcomeUnknown { fts: fts.to_owned(), reason: "no answer tells".into() };
+        self.doubt(party, &unknown.unwrap_or_else(none), true);
         Ok(Posted::End(End::Open))
+    }
+
+    /// Nothing more goes to this FTS before it has answered again.
+    fn doubt(&self, party: &Party, error: &FtsError, claims: bool) {
+        party.doubtful.store(true, Ordering::Relaxed);
+        self.away(&party.name, error, claims);
     }
 }
 

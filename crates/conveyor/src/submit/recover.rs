@@ -1,14 +1,15 @@
 //! Claims that a crash, a kill or a lost answer left open: each is resolved by the id of its job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fts_client::{FtsError, JobId, Lookup};
-use tracing::{info, warn};
+use fts_client::{JobId, Lookup};
+use tracing::{debug, warn};
 
 use super::post::{End, FIELDS, adopt};
-use super::{Party, Report, Submitter};
+use super::{Party, Pass, Submitter};
 use crate::choose::{Plan, replan};
 use crate::job::Job;
+use crate::request::RequestKey;
 use crate::rucio::DatabaseError;
 use crate::rucio::queue::Claimed;
 use crate::rucio::settle::Outcome;
@@ -16,66 +17,102 @@ use crate::topology::Topology;
 
 impl Submitter {
     /// Resolves all open claims: a job that FTS has is adopted, one that it has not is posted again under the same id. Claims
-    /// for an FTS that can't be asked now stay open.
-    pub(super) async fn recover(
-        &self,
-        topology: &Topology,
-        unusable: &mut BTreeMap<String, FtsError>,
-        report: &mut Report,
-    ) -> Result<(), DatabaseError> {
+    /// for an FTS that can't be asked now stay open, and the first that stays so speaks for the others.
+    pub(super) async fn recover(&self, topology: &Topology, pass: &mut Pass) -> Result<(), DatabaseError> {
+        self.memory.set_open(false);
         let mut jobs: BTreeMap<(String, String), Vec<Claimed>> = BTreeMap::new();
         for claimed in self.rucio.open_claims(self.clock.now()).await? {
             jobs.entry((claimed.fts.clone(), claimed.job.clone())).or_default().push(claimed);
         }
+        let (mut stuck, mut asked) = (BTreeSet::new(), BTreeSet::new());
         for ((fts, id), claims) in jobs {
             let files = claims.len();
-            let Some(party) = self.usable(&fts, unusable).await else {
-                report.open += files;
+            let party = match stuck.contains(&fts) {
+                true => None,
+                false => self.reachable(&fts, pass).await,
+            };
+            let Some(party) = party else {
+                pass.report.open += files;
+                stuck.insert(fts);
                 continue;
             };
             let plans: Vec<Plan> =
                 claims.into_iter().filter_map(|claimed| replan(claimed, topology)).collect();
             let Some(id) = JobId::parse(&id).filter(|_| plans.len() == files) else {
-                warn!(
-                    job = id,
-                    files, "an open claim cannot be read: its RSE is gone or its id is no job id"
-                );
-                report.open += files;
+                if self.memory.is_new(format!("claim {id}")) {
+                    warn!(
+                        job = id,
+                        files,
+                        "an open claim cannot be read: its RSE is gone or its id is no job id (said once)"
+                    );
+                }
+                pass.report.open += files;
                 continue;
             };
-            info!(job = %id, files, "open claim found");
-            report.recovered += files;
-            let sid = sid_of(&id, &plans, &party);
-            let job = Job { id, sid: sid.clone().unwrap_or_default(), plans };
-            match party.client.job(&job.id, FIELDS).await {
-                Ok(Lookup::Known(status)) => {
-                    self.close(adopt(job, &status), &fts, topology, report).await?;
-                }
-                Ok(Lookup::Unknown) if sid.is_some() => {
-                    let (mut ends, mut apart) = (Vec::new(), Vec::new());
-                    for (job, end) in self.post(&party, job, topology).await {
-                        match end {
-                            End::Apart => apart.push(job),
-                            // The post of whoever claimed it may still be on its way: the claim stays.
-                            End::NotSent(_) => ends.push((job, End::Open)),
-                            end => ends.push((job, end)),
-                        }
-                    }
-                    self.close(ends, &fts, topology, report).await?;
-                    let singles = self.rucio.take_apart(apart, &party.identity, self.clock.now()).await?;
-                    self.post_all(&party, &fts, singles, topology, unusable, report).await?;
-                }
-                // FTS has it not, and would give it another id now: it has changed its name space or our VO.
-                Ok(Lookup::Unknown) => {
-                    self.close(vec![(job, End::NotSent(None))], &fts, topology, report).await?;
-                }
-                Err(error) => {
-                    warn!(job = %job.id, files, %error, "the job cannot be looked up; its claim stays open");
-                    report.open += files;
-                }
+            debug!(job = %id, files, "open claim found");
+            pass.report.recovered += files;
+            let before = pass.report.open;
+            self.resolve(id, plans, &party, topology, pass).await?;
+            if pass.report.open > before {
+                stuck.insert(fts);
+            } else {
+                asked.insert(fts);
             }
         }
+        let mut conditions = self.memory.conditions();
+        asked.difference(&stuck).for_each(|fts| conditions.resolved(fts));
+        for fts in conditions.due(self.clock.now()) {
+            // Nothing is open there any more, whoever has seen to it.
+            if !stuck.contains(&fts) {
+                conditions.resolved(&fts);
+            }
+        }
+        drop(conditions);
+        if !stuck.is_empty() {
+            self.memory.set_open(true);
+        }
         Ok(())
+    }
+
+    /// Resolves one claim.
+    async fn resolve(
+        &self,
+        id: JobId,
+        plans: Vec<Plan>,
+        party: &Party,
+        topology: &Topology,
+        pass: &mut Pass,
+    ) -> Result<(), DatabaseError> {
+        let fts = party.name.as_str();
+        let files = plans.len();
+        let sid = sid_of(&id, &plans, party);
+        let job = Job { id, sid: sid.clone().unwrap_or_default(), plans };
+        match party.client.job(&job.id, FIELDS).await {
+            Ok(Lookup::Known(status)) => self.close(adopt(job, &status), fts, topology, pass).await,
+            Ok(Lookup::Unknown) if sid.is_some() => {
+                let (mut ends, mut apart) = (Vec::new(), Vec::new());
+                for (job, end) in self.post(party, job, topology).await {
+                    match end {
+                        End::Apart => apart.push(job),
+                        // The post of whoever claimed it may still be on its way: the claim stays.
+                        End::NotSent(_) => ends.push((job, End::Open)),
+                        end => ends.push((job, end)),
+                    }
+                }
+                self.close(ends, fts, topology, pass).await?;
+                let singles = self.rucio.take_apart(apart, &party.identity, self.clock.now()).await?;
+                self.post_all(party, fts, singles, topology, pass).await
+            }
+            // FTS has it not, and would give it another id now: it has changed its name space or our VO.
+            Ok(Lookup::Unknown) => self.close(vec![(job, End::NotSent(None))], fts, topology, pass).await,
+            Err(error) => {
+                debug!(job = %job.id, files, %error, "the job cannot be looked up; its claim stays open");
+                self.away(fts, &error, true);
+                pass.unusable.get_or_insert(error);
+                pass.report.open += files;
+                Ok(())
+            }
+        }
     }
 
     /// Writes down how claims ended.
@@ -84,9 +121,11 @@ impl Submitter {
         ends: Vec<(Job, End)>,
         fts: &str,
         topology: &Topology,
-        report: &mut Report,
+        pass: &mut Pass,
     ) -> Result<(), DatabaseError> {
+        let report = &mut pass.report;
         let mut done = Vec::new();
+        let (mut refused, mut words) = (0, None);
         for (job, end) in ends {
             let files = job.plans.len();
             match end {
@@ -97,17 +136,32 @@ impl Submitter {
                     report.jobs += 1;
                     done.push((job, Outcome::Submitted));
                 }
-                End::Refused(words) => {
-                    report.refused += files;
-                    done.push((job, Outcome::Refused(words)));
+                End::Refused(said) => {
+                    refused += files;
+                    words.get_or_insert_with(|| said.clone());
+                    done.push((job, Outcome::Refused(said)));
                 }
-                End::NotSent(_) => {
+                End::NotSent(why) => {
                     report.released += files;
-                    self.rucio.release(&job, self.clock.now()).await?;
+                    let now = self.clock.now();
+                    self.rucio.release(&job, now).await?;
+                    let keys = job.plans.iter().map(|plan| RequestKey::of(&plan.request.id.0));
+                    self.memory
+                        .leave(why.iter().flat_map(|why| keys.clone().map(|key| (key, why.clone()))), now);
+                    if let Some(error) = self.memory.conditions().may_try(fts, now).err() {
+                        pass.unusable.get_or_insert(error);
+                    }
                 }
                 // What is taken apart has been, before it comes here; if not, the next pass finds the claim.
-                End::Open | End::Apart => report.open += files,
+                End::Open | End::Apart => {
+                    report.open += files;
+                    self.memory.set_open(true);
+                }
             }
+        }
+        report.refused += refused;
+        if let Some(words) = words {
+            warn!(fts, requests = refused, words, "FTS refused requests: they get state A, and these words");
         }
         self.rucio.settle(&done, fts, topology, self.clock.now()).await?;
         Ok(())

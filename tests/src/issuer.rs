@@ -17,7 +17,7 @@ mod refresh;
 mod request;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ struct Inner {
     jwks: Vec<u8>,
     key_set: KeySet,
     signed: AtomicU64,
+    es256_only: AtomicBool,
+    given: Mutex<Option<HashMap<String, u64>>>,
     refresh_tokens: Mutex<RefreshTokens>,
     devices: Mutex<Devices>,
     used: Mutex<Used>,
@@ -81,6 +83,8 @@ impl Issuer {
             key_set: KeySet::parse(&jwks)?,
             jwks,
             signed: AtomicU64::new(0),
+            es256_only: AtomicBool::new(false),
+            given: Mutex::new(None),
             refresh_tokens: Mutex::default(),
             devices: Mutex::default(),
             used: Mutex::default(),
@@ -163,8 +167,24 @@ impl Issuer {
     /// Signs with one key and the other in turn.
     fn sign(&self, claims: &Value) -> Result<AccessToken> {
         let turn = self.0.signed.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        let turn = turn && !self.0.es256_only.load(Ordering::Relaxed);
         let [rsa, ec] = &self.0.keys;
         Ok(AccessToken::new(if turn { rsa } else { ec }.sign(claims)?)?)
+    }
+
+    /// Signs by ES256 only from now on, which takes a small part of the time of RS256: for load.
+    pub fn sign_by_es256_only(&self) {
+        self.0.es256_only.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes from now on which tokens are given in exchange; see [`Self::given`].
+    pub fn note_given(&self) {
+        *self.0.given.lock().unwrap_or_else(PoisonError::into_inner) = Some(HashMap::new());
+    }
+
+    /// How often each token was given in exchange since [`Self::note_given`], by `client audience scope`.
+    pub fn given(&self) -> HashMap<String, u64> {
+        self.0.given.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
     }
 
     /// How new device codes are: how long they live, and the interval that is told (none, as at INDIGO IAM, means 5 s).

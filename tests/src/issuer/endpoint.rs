@@ -1,5 +1,6 @@
 //! The issuer over HTTP.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use axum::Router;
@@ -69,7 +70,7 @@ async fn token(State(issuer): State<Issuer>, headers: HeaderMap, body: Bytes) ->
 
 async fn token_answer(issuer: Issuer, headers: HeaderMap, body: Bytes) -> Response {
     let turn = issuer.0.faults.turn().await;
-    let fault = issuer.0.faults.now();
+    let fault = issuer.0.faults.now().drawn();
     let (response, count): (Response, fn(&mut TokenCalls)) = match &fault {
         Fault::Down => {
             // The server is being cut: no answer leaves. The wait only bounds a fault that is taken back meanwhile.
@@ -84,6 +85,16 @@ async fn token_answer(issuer: Issuer, headers: HeaderMap, body: Bytes) -> Respon
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (status.into_response(), |calls| calls.faulted += 1)
         }
+        Fault::Reset => (cut_off(), |calls| calls.faulted += 1),
+        Fault::Silent(wait) => {
+            tokio::time::sleep(*wait).await;
+            (cut_off(), |calls| calls.faulted += 1)
+        }
+        Fault::Page(status) => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+            let page = "<!DOCTYPE html><html><body>Down for maintenance.</body></html>";
+            ((status, [(CONTENT_TYPE, "text/html")], page).into_response(), |calls| calls.faulted += 1)
+        }
         Fault::Html => {
             let page = "<!DOCTYPE html><html><body>Please sign in.</body></html>";
             (([(CONTENT_TYPE, "text/html")], page).into_response(), |calls| calls.faulted += 1)
@@ -91,7 +102,12 @@ async fn token_answer(issuer: Issuer, headers: HeaderMap, body: Bytes) -> Respon
         Fault::Refuse(code) => {
             (refused(&Refusal::new(code, "the fault switch says so")), |calls| calls.faulted += 1)
         }
-        Fault::None | Fault::Slow(_) | Fault::NarrowScope | Fault::WidenScope | Fault::WrongAudience => {
+        Fault::None
+        | Fault::Slow(_)
+        | Fault::Mixed { .. }
+        | Fault::NarrowScope
+        | Fault::WidenScope
+        | Fault::WrongAudience => {
             if let Fault::Slow(wait) = fault {
                 tokio::time::sleep(wait).await;
             }
@@ -106,6 +122,12 @@ async fn token_answer(issuer: Issuer, headers: HeaderMap, body: Bytes) -> Respon
     }
     drop(turn);
     response
+}
+
+/// An answer that breaks off: the connection is closed in the middle of it.
+fn cut_off() -> Response {
+    let broken = futures_util::stream::iter([Err::<Bytes, _>(std::io::Error::other("cut off"))]);
+    ([(CONTENT_TYPE, "application/json")], Body::from_stream(broken)).into_response()
 }
 
 /// The device authorization endpoint (RFC 8628 section 3.1). Faults don't concern it.
@@ -258,6 +280,10 @@ impl Issuer {
             "scope": granted.scope.to_string(),
         });
         if granted.grant == GrantType::TokenExchange {
+            if let Some(given) = &mut *self.0.given.lock().unwrap_or_else(PoisonError::into_inner) {
+                let aud = granted.audience.join(" ");
+                *given.entry(format!("{} {aud} {}", client.id, granted.scope)).or_default() += 1;
+            }
             answer["issued_token_type"] = json!(ACCESS_TOKEN);
         }
         if let Some(what) = &granted.refresh {

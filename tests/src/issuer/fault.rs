@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use token_core::random_hex;
+
 /// A misbehaviour of the token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -21,6 +23,20 @@ pub enum Fault {
     Status(u16),
     /// 200 with a page, as a login portal in front of an issuer does.
     Html,
+    /// The connection breaks off in the middle of the answer.
+    Reset,
+    /// Nothing is said for so long, and then the connection breaks off.
+    Silent(Duration),
+    /// A page with this status.
+    Page(u16),
+    /// Now this, now that: so many of a hundred requests each meet 429, 500, a page with 503, a connection that breaks off, and
+    /// silence; the others are answered.
+    Mixed {
+        /// Of a hundred.
+        percent: u8,
+        /// How long the silence lasts.
+        silence: Duration,
+    },
     /// The token and its answer silently lack the last of the storage scopes that were asked for (IAM's scope policies).
     NarrowScope,
     /// The token has `storage.read:/` besides what was asked for.
@@ -29,6 +45,22 @@ pub enum Fault {
     WrongAudience,
     /// An OAuth error of this code.
     Refuse(&'static str),
+}
+
+impl Fault {
+    /// What one request meets.
+    pub(super) fn drawn(self) -> Self {
+        let Self::Mixed { percent, silence } = self else { return self };
+        let random = u32::from_str_radix(&random_hex()[..7], 16).unwrap_or_default() % 100;
+        match random.checked_div(u32::from(percent)) {
+            Some(0) => Self::TooManyRequests { retry_after_s: 1 },
+            Some(1) => Self::Status(500),
+            Some(2) => Self::Page(503),
+            Some(3) => Self::Reset,
+            Some(4) => Self::Silent(silence),
+            _ => Self::None,
+        }
+    }
 }
 
 /// What the token endpoint has answered. Each request counts once.

@@ -2,22 +2,29 @@
 
 mod flags;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use daemon::{Failure, config};
 
 use crate::about::{self, ABOUT};
+use crate::rucio_cfg::RucioCfg;
 use crate::settings::Settings;
 use flags::Flags;
+
+/// Where the configuration file usually is.
+const USUAL: &str = "/etc/token-conveyor/conveyor.toml";
 
 /// Submits Rucio's queued transfer requests to FTS with an FTS-audience token.
 #[derive(Debug, Parser)]
 #[command(name = "conveyor", version, about)]
 pub struct Arguments {
     /// The configuration file (TOML). `CONVEYOR__SECTION__KEY` in the environment overrides a key.
-    #[arg(long, value_name = "FILE", global = true, default_value = "/etc/token-conveyor/conveyor.toml")]
+    #[arg(long, value_name = "FILE", global = true, default_value = USUAL)]
     config: PathBuf,
+    /// Rucio's own configuration file; what it says of the database, the issuer and the conveyor counts beneath ours.
+    #[arg(long, value_name = "FILE", global = true)]
+    rucio_cfg: Option<PathBuf>,
     /// Walk the queue once, print what was done, and end. Exit code 0: done; 1: it could not be done now, try again;
     /// 2: the configuration, the client's secret or the database is not right.
     #[arg(long)]
@@ -57,18 +64,41 @@ impl Arguments {
         }
     }
 
-    /// The configuration with the flags over it.
+    /// Rucio's own configuration, if it is named.
+    ///
+    /// # Errors
+    /// One line that names the file and the option.
+    pub(crate) fn rucio_cfg(&self) -> Result<Option<RucioCfg>, Failure> {
+        let read = |path| {
+            RucioCfg::read(path).map_err(|line| Failure::Configuration(format!("--rucio-cfg: {line}")))
+        };
+        self.rucio_cfg.as_deref().map(read).transpose()
+    }
+
+    /// The configuration over Rucio's, and with the flags over it.
     ///
     /// # Errors
     /// One line that names the file and the key.
-    pub fn settings(&self) -> Result<Settings, Failure> {
+    pub(crate) fn settings(&self, rucio_cfg: Option<&RucioCfg>) -> Result<Settings, Failure> {
         if self.json && !self.run_once && self.command.is_none() {
             return Err(Failure::Configuration("--json goes with --run-once or a command".into()));
         }
         if self.run_once && self.command.is_some() {
             return Err(Failure::Configuration("--run-once does not go with a command".into()));
         }
-        let mut settings = config::read::<Settings>(&self.config, ABOUT.prefix)?.settings;
+        let mut settings = match rucio_cfg {
+            None => config::read::<Settings>(&self.config, ABOUT.prefix)?.settings,
+            Some(theirs) => {
+                let keys =
+                    theirs.keys().map_err(|line| Failure::Configuration(format!("--rucio-cfg: {line}")))?;
+                // With Rucio's there need not be one of ours.
+                let ours =
+                    Some(self.config.as_path()).filter(|path| *path != Path::new(USUAL) || path.exists());
+                let mut settings = config::read_over_tree::<Settings>(&keys, ours, ABOUT.prefix)?.settings;
+                theirs.over(&mut settings);
+                settings
+            }
+        };
         self.flags.over(&mut settings);
         Ok(settings)
     }

@@ -21,6 +21,7 @@ pub mod owner;
 mod pulse;
 pub mod request;
 pub mod rucio;
+mod rucio_cfg;
 mod run;
 pub mod settings;
 pub mod share;

@@ -116,6 +116,18 @@ impl Rucio {
         &self.vo
     }
 
+    /// The options of a section in Rucio's table `configs`.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn options(&self, section: &str) -> Result<Vec<(String, String)>, DatabaseError> {
+        const WHAT: &str = "reading Rucio's table of options";
+        let options =
+            Statement::new("SELECT opt, value FROM configs WHERE value IS NOT NULL AND section = $1");
+        let rows = self.database.fetch(options.with(section)).await.during(WHAT)?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<_, sqlx::Error>>().during(WHAT)
+    }
+
     /// The VOs that have RSEs, by name.
     ///
     /// # Errors

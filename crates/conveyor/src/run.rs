@@ -7,7 +7,7 @@ use daemon::{Failure, Shutdown, logs, settings as shared};
 use fts_client::FtsError;
 use futures_util::future::join_all;
 use token_core::{Clock, SystemClock, TokenKeeper};
-use tracing::{Instrument as _, Span, info, info_span};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::access::{self, Access};
 use crate::command::{Arguments, Command};
@@ -29,13 +29,20 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.looked()? {
         return Ok(());
     }
-    let settings = arguments.settings()?;
+    let mut rucio_cfg = arguments.rucio_cfg()?;
+    let mut settings = arguments.settings(rucio_cfg.as_ref())?;
     logs::start(&settings.log)?;
     let shutdown = Shutdown::on_signals()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     token_core::http::client(&settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
     let rucio = open(&settings.rucio).await?;
+    if let Some(theirs) = &mut rucio_cfg {
+        theirs.notes.iter().for_each(|note| warn!("{note}"));
+        if theirs.complete(rucio.options("conveyor").await.map_err(Failure::runtime)?) {
+            settings = arguments.settings(Some(theirs))?;
+        }
+    }
     match &arguments.command {
         Some(Command::Explain { request }) => {
             return explain::run(request, arguments.json, &settings, &rucio, &clock, &shutdown).await;

@@ -8,7 +8,8 @@ mod schema;
 
 use std::path::Path;
 
-use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
+use config::builder::DefaultState;
+use config::{Config, ConfigBuilder, ConfigError, Environment, File, FileFormat, Value, ValueKind};
 
 use serde::de::DeserializeOwned;
 
@@ -58,8 +59,36 @@ pub fn read_over<T: Configuration>(
     read_as(known, path, prefix, &Shape::of::<T>())
 }
 
+/// As [`read_over`], with what is known as a tree of keys.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_over_tree<T: Configuration>(
+    known: &serde_json::Value,
+    path: Option<&Path>,
+    prefix: &str,
+) -> Result<Loaded<T>, Failure> {
+    let tree = Config::try_from(known).map_err(|error| Failure::Configuration(explain(&error)))?;
+    read_from(Config::builder().add_source(tree), path, prefix, &Shape::of::<T>())
+}
+
 fn read_as<T: DeserializeOwned>(
     known: &[(&str, String)],
+    path: Option<&Path>,
+    prefix: &str,
+    shape: &Shape,
+) -> Result<Loaded<T>, Failure> {
+    let mut builder = Config::builder();
+    for (key, value) in known {
+        builder = builder
+            .set_default(*key, value.as_str())
+            .map_err(|error| Failure::Configuration(format!("configuration: {}", explain(&error))))?;
+    }
+    read_from(builder, path, prefix, shape)
+}
+
+fn read_from<T: DeserializeOwned>(
+    mut builder: ConfigBuilder<DefaultState>,
     path: Option<&Path>,
     prefix: &str,
     shape: &Shape,
@@ -67,10 +96,6 @@ fn read_as<T: DeserializeOwned>(
     let shown = path
         .map_or_else(|| "configuration".to_owned(), |path| format!("configuration file {}", path.display()));
     let at_fault = |line: String| Failure::Configuration(format!("{shown}: {line}"));
-    let mut builder = Config::builder();
-    for (key, value) in known {
-        builder = builder.set_default(*key, value.as_str()).map_err(|error| at_fault(explain(&error)))?;
-    }
     if let Some(path) = path {
         if let Err(error) = std::fs::File::open(path) {
             return Err(Failure::Configuration(format!("cannot read the {shown}: {error}")));

@@ -2,7 +2,7 @@
 
 use daemon::sqlite::Used;
 
-pub(super) const USED: [Used; 12] = [
+pub(super) const USED: [Used; 13] = [
     (
         "requests",
         &[
@@ -105,6 +105,7 @@ pub(super) const USED: [Used; 12] = [
             "updated_at",
         ],
     ),
+    ("configs", &["section", "opt", "value"]),
     ("rules", &["id", "expires_at", "child_rule_id"]),
     ("transfer_hops", &["next_hop_request_id"]),
     ("dids", &["scope", "name", "datatype"]),

@@ -33,6 +33,9 @@ pub struct IssuerSettings {
     /// A file that holds the client's secret and nothing else; for `basic` and `post`.
     #[serde(default)]
     pub client_secret_file: Option<PathBuf>,
+    /// The secret itself, where it stands in a file of another kind; never a key of the configuration.
+    #[serde(skip)]
+    pub client_secret: Option<ClientSecret>,
     /// A PEM file with the client's private key (RSA or P-256); for `private_key_jwt`.
     #[serde(default)]
     pub private_key_file: Option<PathBuf>,
@@ -114,6 +117,7 @@ impl IssuerSettings {
             client_id: String::new(),
             authentication: Authentication::default(),
             client_secret_file: None,
+            client_secret: None,
             private_key_file: None,
             key_id: None,
             audience_parameter: AudienceParameter::default(),
@@ -194,6 +198,15 @@ impl IssuerSettings {
 
     fn proof(&self) -> Result<ClientAuthentication, Failure> {
         let secret = |file: &PathBuf| ClientSecret::from_file(file).map_err(Failure::configuration);
+        if let (Some(secret), None, None) =
+            (&self.client_secret, &self.client_secret_file, &self.private_key_file)
+        {
+            match self.authentication {
+                Authentication::Basic => return Ok(ClientAuthentication::Basic(secret.clone())),
+                Authentication::Post => return Ok(ClientAuthentication::Post(secret.clone())),
+                Authentication::PrivateKeyJwt => (),
+            }
+        }
         match (self.authentication, &self.client_secret_file, &self.private_key_file) {
             (Authentication::Basic, Some(file), None) => Ok(ClientAuthentication::Basic(secret(file)?)),
             (Authentication::Post, Some(file), None) => Ok(ClientAuthentication::Post(secret(file)?)),

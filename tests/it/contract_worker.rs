@@ -14,6 +14,8 @@ mod expected;
 mod issuer;
 #[path = "contract_worker/recording.rs"]
 mod recording;
+#[path = "contract_worker/refresh.rs"]
+mod refresh;
 #[path = "contract_worker/script.rs"]
 mod script;
 #[path = "contract_worker/seen.rs"]

@@ -19,6 +19,7 @@ mod jobs;
 mod new_file;
 mod params;
 mod python_json;
+pub mod refresh;
 mod rest;
 mod scheduler;
 mod schema;
@@ -51,6 +52,7 @@ pub use settings::RestSettings;
 use crate::pki::Pki;
 use crate::server::Server;
 use dav::Dav;
+use refresh::RefreshSettings;
 use schema::Database;
 use sql::statement;
 use trust::Trust;
@@ -74,6 +76,8 @@ pub struct FtsConfig {
     pub parallel: usize,
     /// How often the scheduler looks.
     pub interval: Duration,
+    /// How `fts_url_copy` asks for another token; without it nobody is asked.
+    pub refresh: Option<RefreshSettings>,
 }
 
 impl FtsConfig {
@@ -88,6 +92,7 @@ impl FtsConfig {
             rest: RestSettings::default(),
             parallel: 16,
             interval: Duration::from_millis(200),
+            refresh: None,
         }
     }
 }

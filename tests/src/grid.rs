@@ -12,12 +12,14 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
+use tempfile::TempDir;
 use token_core::{ClientSecret, Clock, ScopeSet, SystemClock, random_hex};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::binaries::Binaries;
 use crate::content::content;
+use crate::fts::refresh::RefreshSettings;
 use crate::fts::{Fts, FtsConfig, Provider, RestSettings};
 use crate::issuer::{Client, GrantType, Issuer};
 use crate::pki::Pki;
@@ -50,6 +52,8 @@ pub struct Grid {
     pub rucio: RucioDatabase,
     /// The daemons.
     pub binaries: Binaries,
+    /// FTS's messaging directory; the path of a socket is short, so it is elsewhere.
+    messages: TempDir,
     stop: CancellationToken,
 }
 
@@ -91,6 +95,8 @@ pub struct GridSettings {
     pub pki: Option<Pki>,
     /// What the FTS operator set.
     pub rest: RestSettings,
+    /// FTS's `TokenRefreshMarginPeriod`.
+    pub refresh_margin: Duration,
     /// Whether cargo shows how the daemons are built.
     pub show_build: bool,
 }
@@ -110,6 +116,7 @@ impl GridSettings {
             issuer: None,
             pki: None,
             rest: RestSettings::default(),
+            refresh_margin: Duration::from_secs(300),
             show_build: false,
         }
     }
@@ -196,18 +203,23 @@ impl Grid {
             client_secret: ClientSecret::new(secrets[1].clone()),
             vo: VO.into(),
         };
+        let messages = tempfile::Builder::new().prefix("fts").tempdir()?;
+        let refresh =
+            RefreshSettings { margin: settings.refresh_margin, ..RefreshSettings::new(messages.path()) };
         // Rucio asks for tokens whose audience is FTS's bare host name, and so does conveyor by default. None is FTS's own URL.
         let audiences = if settings.issuer.is_some() { Vec::new() } else { vec!["127.0.0.1".into()] };
         let config = FtsConfig {
             audiences,
             mysql: settings.fts_mysql.clone(),
             rest: settings.rest,
+            refresh: Some(refresh),
             ..FtsConfig::new(folder.join("fts.sqlite"), vec![provider])
         };
         let fts = Fts::start(&pki, config, clock, stop.clone()).await?;
         rucio.move_fts(&fts.url()).await?;
 
-        let grid = Self { folder, pki, issuer, storages, xrootds, sites, fts, rucio, binaries, stop };
+        let grid =
+            Self { folder, pki, issuer, storages, xrootds, sites, fts, rucio, binaries, messages, stop };
         grid.configure(&secrets, settings.issuer.as_ref(), settings.fts_mysql).await?;
         Ok(grid)
     }
@@ -220,6 +232,11 @@ impl Grid {
     /// The configuration file of `token-exchange`.
     pub fn exchange_config(&self) -> PathBuf {
         self.folder.join("token-exchange.toml")
+    }
+
+    /// FTS's `MessagingDirectory`.
+    pub fn messaging_directory(&self) -> &Path {
+        self.messages.path()
     }
 
     /// The file that holds `conveyor`'s client secret.

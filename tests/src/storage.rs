@@ -75,6 +75,8 @@ pub enum CopyFault {
     BreakAfter(usize),
     /// Each GET waits so long before it is answered.
     Slow(Duration),
+    /// The bytes of a file come over so long a time.
+    Trickle(Duration),
 }
 
 /// A running storage endpoint.

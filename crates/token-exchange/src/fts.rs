@@ -6,6 +6,7 @@ mod dialect;
 pub mod hand_over;
 pub mod lease;
 pub mod look;
+pub mod outlived;
 mod place;
 pub mod provider;
 pub mod remembered;
@@ -103,6 +104,8 @@ pub struct FtsDatabase {
     older_columns: bool,
     /// How the index on a file's state is named after `t_file f`.
     state_index: &'static str,
+    /// Whether `fts_url_copy` asks for the tokens that we hand over.
+    managed: bool,
 }
 
 impl FtsDatabase {
@@ -125,7 +128,7 @@ impl FtsDatabase {
         }
         let older_columns = schema::has_older_columns(&database).await.during("reading the schema")?;
         let state_index = schema::state_index(&database).await.during("reading the schema")?;
-        Ok(Self { database, older_columns, state_index })
+        Ok(Self { database, older_columns, state_index, managed: false })
     }
 
     /// Makes our two tables, `token_exchange_lease` and `token_exchange_token`; the only things we ever add to FTS's database.
@@ -134,6 +137,13 @@ impl FtsDatabase {
     /// When a statement fails.
     pub async fn init(&self) -> Result<(), DatabaseError> {
         schema::create(&self.database).await.during("making our tables")
+    }
+
+    /// Whether `fts_url_copy` is to ask for the tokens that are handed over from now on. Somebody must answer it then, on each
+    /// host where it runs.
+    #[must_use]
+    pub fn handing_over_managed(self, managed: bool) -> Self {
+        Self { managed, ..self }
     }
 
     /// Checks that our tables are there and FTS's own `fts_token` is not running (no heartbeat for two minutes).

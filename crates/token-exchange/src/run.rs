@@ -16,6 +16,7 @@ use crate::fresh::renewer::Renewer;
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::fts3config::Fts3Config;
 use crate::issuers::{self, KnownIssuer};
+use crate::refresh::service::Service;
 use crate::settings::Settings;
 use crate::worker::{IssuerClient, Lanes, Report, Tokens, Worker};
 
@@ -99,7 +100,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let limits: Vec<usize> = clients.iter().map(IssuerClient::max_in_flight).collect();
     let lanes = Lanes::new(settings.worker.in_flight, &limits);
     let tokens = Arc::new(Tokens::new(clients, lanes, Arc::clone(&keeper), min_life));
-    let renewer = Renewer {
+    let renewer = Arc::new(Renewer {
         fts: fts.clone(),
         tokens: Arc::clone(&tokens),
         clock: Arc::clone(&clock),
@@ -107,9 +108,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         batch: settings.worker.batch.clamp(1, MOST),
         in_flight: settings.worker.in_flight,
         margin: settings.refresh.margin(),
-    };
+    });
     let worker = Worker {
-        fts,
+        fts: fts.handing_over_managed(settings.refresh.managed()),
         planning,
         tokens,
         batch: settings.worker.batch.clamp(1, MOST),
@@ -127,10 +128,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             print(&report, arguments.json);
             return Ok(());
         }
+        let service = async {
+            if let Some(folder) = &settings.refresh.messaging_directory {
+                let within = Duration::from_secs(settings.refresh.answer_within_s);
+                Service::new(Arc::clone(&renewer), folder, within).run(&shutdown.soft).await;
+            }
+        };
         let lanes = async {
             tokio::join!(
                 worker.forever(|report| account(report, &keeper)),
-                lane::run(&renewer, &shutdown.soft)
+                lane::run(&renewer, &shutdown.soft),
+                service
             )
         };
         tokio::select! {

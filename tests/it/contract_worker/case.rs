@@ -1,7 +1,7 @@
 //! One recording on one database: load what was before, run the worker, look at what is there after.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,11 @@ use super::database::Database;
 use super::expected::{Expected, File, Token, cancelled};
 use super::issuer::{Asked, Issuer};
 use super::recording::{Recording, Row, label, text};
+use super::refresh;
 use super::script::Script;
 use super::seen::Seen;
 
-const SECRET: &str = "canary-client-secret";
+pub(crate) const SECRET: &str = "canary-client-secret";
 
 /// Runs one recording.
 ///
@@ -44,6 +45,11 @@ pub(crate) async fn run(
     };
     load.all(database).await?;
     configure(folder, database, &issuer.name)?;
+    if recording.is_refresh() {
+        let made = worker(program, folder, &["init-db"]).await?;
+        ensure!(made.status.success(), "init-db: {}", last_line(&made));
+        return refresh::run(&recording, database, program, folder, &issuer, &tokens).await;
+    }
 
     let made = worker(program, folder, &["init-db"]).await?;
     ensure!(made.status.success(), "init-db: {}", last_line(&made));
@@ -128,6 +134,10 @@ fn shifted(text: &str, by: i64) -> Option<String> {
     OffsetDateTime::from_unix_timestamp(at + by).ok()?.format(written).ok()
 }
 
+pub(crate) fn config(folder: &Path) -> PathBuf {
+    folder.join("token-exchange.toml")
+}
+
 fn configure(folder: &Path, database: &Database, issuer: &str) -> Result<()> {
     std::fs::write(folder.join("secret"), SECRET)?;
     let config = format!(
@@ -136,12 +146,12 @@ fn configure(folder: &Path, database: &Database, issuer: &str) -> Result<()> {
         database.url(),
         folder.join("secret").display()
     );
-    Ok(std::fs::write(folder.join("token-exchange.toml"), config)?)
+    Ok(std::fs::write(self::config(folder), config)?)
 }
 
 async fn worker(program: &Path, folder: &Path, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(program);
-    command.arg("--config").arg(folder.join("token-exchange.toml")).args(arguments);
+    command.arg("--config").arg(config(folder)).args(arguments);
     command.stdin(Stdio::null()).kill_on_drop(true);
     let ended = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
     ended.context("it did not end within a minute")?.context("starting it")

@@ -27,6 +27,10 @@ pub(crate) mod rule {
     pub(crate) const REPLICAS: &str =
         "when the picked replica's token is refused, the others stay NOT_USED for good";
     pub(crate) const HOPS: &str = "when a later hop's token is refused, the first hop is run for nothing";
+    pub(crate) const OLD_TOKEN: &str =
+        "who asks for a better token gets its own old one back; it is refreshed first";
+    pub(crate) const UNDELIVERED: &str = "a token that lives no longer than the safety period is refreshed and never delivered; it is what there is";
+    pub(crate) const WEDGED: &str = "a refusal within the second of the request is never told, and the token is never tried again; it is counted, not timed";
     pub(crate) const TOGETHER: &str =
         "rows of one job are released apart, and FTS passes over the later ones";
 }

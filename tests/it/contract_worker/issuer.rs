@@ -1,6 +1,7 @@
 //! The issuer of a recording, played from its script: plain HTTP on a loopback port, so that a connection can be closed at will.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -25,10 +26,22 @@ pub(crate) struct Asked {
     pub(crate) given: Option<String>,
 }
 
+/// A refresh that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Refreshed {
+    /// The refresh token that was used.
+    pub(crate) used: String,
+    /// The access and the refresh token that were given.
+    pub(crate) given: Option<(String, Option<String>)>,
+}
+
 /// A running issuer.
 pub(crate) struct Issuer {
     pub(crate) name: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    refreshed: Arc<Mutex<Vec<Refreshed>>>,
+    /// Whether it refreshes what it refused to before.
+    mended: Arc<AtomicBool>,
     serving: Option<JoinHandle<()>>,
 }
 
@@ -77,6 +90,8 @@ struct Served {
     /// The tokens of the recording, by the label.
     subjects: BTreeMap<String, String>,
     asked: Arc<Mutex<Vec<Asked>>>,
+    refreshed: Arc<Mutex<Vec<Refreshed>>>,
+    mended: Arc<AtomicBool>,
 }
 
 impl Issuer {
@@ -94,9 +109,15 @@ impl Issuer {
             Ok((label.clone(), mint.today(&token.claims)?))
         };
         let subjects: BTreeMap<String, String> = recording.tokens.iter().map(today).collect::<Result<_>>()?;
-        let asked = Arc::new(Mutex::default());
+        let (asked, refreshed) = (Arc::<Mutex<_>>::default(), Arc::<Mutex<_>>::default());
+        let mended = Arc::<AtomicBool>::default();
+        let issuer = |serving| {
+            let (asked, refreshed, mended) =
+                (Arc::clone(&asked), Arc::clone(&refreshed), Arc::clone(&mended));
+            Self { name: name.clone(), asked, refreshed, mended, serving }
+        };
         if script.down {
-            return Ok((Self { name, asked, serving: None }, subjects));
+            return Ok((issuer(None), subjects));
         }
         let served = Arc::new(Served {
             script,
@@ -104,6 +125,8 @@ impl Issuer {
             mint,
             subjects: subjects.clone(),
             asked: Arc::clone(&asked),
+            refreshed: Arc::clone(&refreshed),
+            mended: Arc::clone(&mended),
         });
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -112,7 +135,17 @@ impl Issuer {
                 tokio::spawn(async move { served.answer(stream).await.ok() });
             }
         });
-        Ok((Self { name, asked, serving: Some(serving) }, subjects))
+        Ok((issuer(Some(serving)), subjects))
+    }
+
+    /// The refreshes that were asked for.
+    pub(crate) fn refreshed(&self) -> Vec<Refreshed> {
+        self.refreshed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on it refreshes whatever it is asked to.
+    pub(crate) fn mend(&self) {
+        self.mended.store(true, Ordering::Relaxed);
     }
 
     /// What was asked of the token endpoint.
@@ -139,7 +172,7 @@ impl Served {
                 let metadata = json!({"issuer": name, "token_endpoint": format!("{name}token"), "jwks_uri": format!("{name}jwks")});
                 (200, vec![("content-type".to_owned(), "application/json".to_owned())], metadata.to_string())
             }
-            Some("/token") => match self.exchange(&body)? {
+            Some("/token") => match self.token(&body)? {
                 Some(answer) => answer,
                 None => return Ok(()),
             },
@@ -154,8 +187,50 @@ impl Served {
     }
 
     /// None: no answer.
-    fn exchange(&self, body: &str) -> Result<Option<Answer>> {
+    fn token(&self, body: &str) -> Result<Option<Answer>> {
         let form: BTreeMap<_, _> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        match form.get("refresh_token") {
+            Some(used) => self.refresh(used, &form),
+            None => self.exchange(&form),
+        }
+    }
+
+    fn refresh(&self, used: &str, form: &BTreeMap<String, String>) -> Result<Option<Answer>> {
+        let reply = match self.mended.load(Ordering::Relaxed) {
+            true => Reply::Granted,
+            false => self.script.refreshes.get(used).cloned().unwrap_or(Reply::Granted),
+        };
+        let field = |name: &str| form.get(name).cloned().unwrap_or_default();
+        let json = |body: &Value| {
+            (200, vec![("content-type".to_owned(), "application/json".to_owned())], body.to_string())
+        };
+        let (answer, given) = match reply {
+            Reply::Dropped => (None, None),
+            Reply::Granted => {
+                let token = self.mint.granted(&field("audience"), &field("scope"))?;
+                let body = json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600});
+                (Some(json(&body)), Some((token, None)))
+            }
+            Reply::Recorded(response) => {
+                let mut body = response.body.clone();
+                let label = body.get("access_token").and_then(Value::as_str).and_then(label);
+                match label.and_then(|label| self.recording.tokens.get(label)) {
+                    None => (Some(plain(&response)), None),
+                    Some(token) => {
+                        let token = self.mint.today(&token.claims)?;
+                        body["access_token"] = json!(token);
+                        let next = body.get("refresh_token").and_then(Value::as_str).map(str::to_owned);
+                        (Some(json(&body)), Some((token, next)))
+                    }
+                }
+            }
+        };
+        let refreshed = Refreshed { used: used.to_owned(), given };
+        self.refreshed.lock().unwrap_or_else(PoisonError::into_inner).push(refreshed);
+        Ok(answer)
+    }
+
+    fn exchange(&self, form: &BTreeMap<String, String>) -> Result<Option<Answer>> {
         let field = |name: &str| form.get(name).cloned().unwrap_or_default();
         let (subject, scope, audience) = (field("subject_token"), field("scope"), field("audience"));
         let subject =

@@ -23,9 +23,12 @@ pub(crate) struct Recording {
     pub(crate) alive: bool,
     #[serde(default)]
     pub(crate) tokens: BTreeMap<String, Token>,
-    /// What `fts_url_copy` asked over ZeroMQ.
+    /// What `fts_url_copy` asked over ZeroMQ, and what came back.
     #[serde(default)]
     zmq: Value,
+    /// What `fts_token` said.
+    #[serde(default)]
+    log: Vec<String>,
 }
 
 fn yes() -> bool {
@@ -76,13 +79,39 @@ impl Recording {
         serde_json::from_slice(&text).with_context(|| format!("{} is no recording", path.display()))
     }
 
-    /// Why it is not run; what the worker can't do yet.
+    /// Whether `fts_url_copy` asked for a token, or one was refreshed.
+    pub(crate) fn is_refresh(&self) -> bool {
+        !self.zmq.is_null() || self.refreshes().next().is_some()
+    }
+
+    /// Why it is not run.
     pub(crate) fn not_run(&self) -> Option<&'static str> {
-        let refresh = |call: &Call| {
+        let unknown = self.is_refresh() && self.refreshed().is_none();
+        unknown.then_some("it does not say which token was asked for")
+    }
+
+    /// The token that `fts_url_copy` asked for. Where the question was not written down, the log names it.
+    pub(crate) fn refreshed(&self) -> Option<&str> {
+        let named = || {
+            let line = self.log.iter().find(|line| line.contains("TokenRefresh request received"))?;
+            line.split("token_id=").nth(1)?.split(' ').next()
+        };
+        self.zmq.pointer("/request/token_id").and_then(Value::as_str).or_else(named)
+    }
+
+    /// The kinds of the answers that came; none for one that did not come in time.
+    pub(crate) fn replies(&self) -> Vec<Option<&str>> {
+        let replies =
+            self.zmq.get("replies").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        replies.iter().map(|reply| reply.get("response_type").and_then(Value::as_str)).collect()
+    }
+
+    /// The refreshes that `fts_token` made.
+    pub(crate) fn refreshes(&self) -> impl Iterator<Item = &Call> {
+        let refresh = |call: &&Call| {
             call.request.body.as_deref().is_some_and(|body| body.starts_with("grant_type=refresh_token"))
         };
-        let asked = !self.zmq.is_null() || self.calls.iter().any(refresh);
-        asked.then_some("refresh requests of fts_url_copy (ZeroMQ) are not answered yet")
+        self.calls.iter().filter(refresh)
     }
 
     /// The exchange that `fts_token` made of the token `label`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-use super::recording::{Recording, Response, Row, label, number, text};
+use super::recording::{Call, Recording, Response, Row, label, number, text};
 
 /// What a token exchange is answered with.
 #[derive(Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct Script {
     /// Nobody listens at all.
     pub(crate) down: bool,
     pub(crate) replies: BTreeMap<String, Reply>,
+    /// What a refresh is answered with, by the refresh token.
+    pub(crate) refreshes: BTreeMap<String, Reply>,
 }
 
 impl Script {
@@ -36,6 +38,7 @@ impl Script {
         Self {
             down: !recording.alive && !answered,
             replies: recording.before.tokens.iter().filter_map(reply).collect(),
+            refreshes: recording.refreshes().filter_map(refresh).collect(),
         }
     }
 }
@@ -57,6 +60,14 @@ fn reply(recording: &Recording, label: &str, row: &Row) -> Reply {
         (Some(_), true) => Reply::Granted,
         (Some(response), false) => Reply::Recorded(response.clone()),
     }
+}
+
+/// `fts_token` does not percent-encode what it sends, so it is read as it was meant.
+fn refresh(call: &Call) -> Option<(String, Reply)> {
+    let fields = call.request.body.as_deref()?.split('&');
+    let used = fields.filter_map(|field| field.strip_prefix("refresh_token=")).next()?.to_owned();
+    let answered = call.response.as_ref().filter(|response| response.status.is_some());
+    Some((used, answered.map_or(Reply::Dropped, |response| Reply::Recorded(response.clone()))))
 }
 
 /// The answer whose words `fts_token` kept: `[error]: error_description` of an OAuth error, else the library's own.

@@ -55,11 +55,7 @@ async fn a_later_token_of_the_submitter_serves_when_the_first_has_ended() {
     // In time it is renewed from the first bearer; then that has ended, which is said.
     let why = "token_exchange_token WHERE message LIKE '%its submitter has given FTS no later one%'";
     rig.until(why, 2, 30).await;
-    let end = Instant::now() + Duration::from_secs(20);
-    while !rig.log("worker").contains("a token that files wait for has ended and is not renewed") {
-        assert!(Instant::now() < end, "{}", rig.log("worker"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    rig.until_said("worker", "a token that files wait for has ended and is not renewed").await;
     rig.submit("data26.production", 3).await;
     rig.until("token_exchange_token WHERE message IS NOT NULL", 0, 30).await;
     let now = rig.handed_over().await;

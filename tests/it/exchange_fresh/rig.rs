@@ -69,6 +69,15 @@ impl Rig {
         std::fs::read_to_string(Path::new(&self.grid.folder).join(format!("{name}.log"))).unwrap()
     }
 
+    /// Waits until a worker has written this into its log.
+    pub(crate) async fn until_said(&self, name: &str, words: &str) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !self.log(name).contains(words) {
+            assert!(Instant::now() < end, "`{words}` was not said: {}", self.log(name));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     pub(crate) async fn change(&self, sql: &str) {
         sqlx::query(AssertSqlSafe(sql)).execute(&self.fts).await.unwrap();
     }
@@ -86,7 +95,11 @@ impl Rig {
             if now == rows {
                 return;
             }
-            assert!(Instant::now() < end, "there are {now} of {what}, not {rows}");
+            if Instant::now() >= end {
+                let states = "SELECT DISTINCT file_state || ' ' || coalesce(reason, '') FROM t_file";
+                let states: Vec<String> = sqlx::query_scalar(states).fetch_all(&self.fts).await.unwrap();
+                panic!("there are {now} of {what}, not {rows}; files: {states:?}");
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -1,15 +1,17 @@
 //! One attempt of one file: what `fts_url_copy` does, request by request, for a third-party pull over HTTP.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use token_core::AccessToken;
+use token_core::{AccessToken, Claims, Clock};
 use url::Url;
 
 use super::dav::{Dav, End};
 use super::failure::{Failure, Side, Trouble};
+use super::refresh::{Question, RefreshSettings, insist};
 
 /// What to transfer, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Attempt {
     pub(super) source: String,
     pub(super) destination: String,
@@ -23,6 +25,36 @@ pub(super) struct Attempt {
     pub(super) overwrite: bool,
     /// Nothing but the copy.
     pub(super) strict: bool,
+    /// How tokens that are about to end are replaced.
+    pub(super) refresh: Option<Refresh>,
+}
+
+/// How tokens that are about to end are replaced, and what is asked for each that is managed.
+#[derive(Clone)]
+pub(super) struct Refresh {
+    pub(super) settings: RefreshSettings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) source: Option<Question>,
+    pub(super) destination: Option<Question>,
+}
+
+impl Refresh {
+    /// What `fts_url_copy` does before each step: the token that it holds lives longer than the margin, or another is asked for.
+    async fn before_step(&self, end: &mut End, side: Side) -> Result<(), Failure> {
+        let (question, whose) = match side {
+            Side::Source => (&self.source, "source"),
+            _ => (&self.destination, "destination"),
+        };
+        let (Some(question), Some(token)) = (question, &end.token) else { return Ok(()) };
+        let Ok(claims) = Claims::peek(token) else { return Ok(()) };
+        if self.clock.now().plus(self.settings.margin) <= claims.exp {
+            return Ok(());
+        }
+        let token = insist(&self.settings, question).await;
+        let failed = || Failure::definite(side, 14, format!("Failed to obtain refresh token for {whose}"));
+        end.token = Some(token.ok_or_else(failed)?);
+        Ok(())
+    }
 }
 
 /// How an attempt ended.
@@ -44,8 +76,7 @@ impl Attempt {
     }
 
     async fn steps(&self, dav: &Dav, size: &mut u64, copying: &mut Duration) -> Result<(), Failure> {
-        let source = self.end(Side::Source)?;
-        let destination = self.end(Side::Destination)?;
+        let (mut source, mut destination) = (self.end(Side::Source)?, self.end(Side::Destination)?);
         if source.token.is_none() && destination.token.is_none() {
             // Without tokens gfal2 tries to get macaroons first, and goes on without.
             let _ = dav.plain("POST", &source).await;
@@ -55,6 +86,7 @@ impl Attempt {
         if self.strict {
             *size = self.user_filesize;
         } else {
+            self.fresh(&mut source, Side::Source).await?;
             *size = stat_or_head(dav, &source, &self.source)
                 .await
                 .map_err(|trouble| Failure::request(Side::Source, &trouble))?;
@@ -66,27 +98,38 @@ impl Attempt {
                 return Err(Failure::definite(Side::Source, 22, text));
             }
             if self.verify_source {
+                self.fresh(&mut source, Side::Source).await?;
                 source_checksum = Some(self.source_checksum(dav, &source).await?);
             }
-            self.prepare(dav, &destination).await?;
+            self.prepare(dav, &mut destination).await?;
         }
+        self.fresh(&mut source, Side::Source).await?;
+        self.fresh(&mut destination, Side::Destination).await?;
 
         let started = Instant::now();
         let copied = self.copy(dav, &source, &destination).await;
         *copying = started.elapsed();
         copied?;
 
-        if self.strict { Ok(()) } else { self.verify(dav, &destination, *size, source_checksum).await }
+        if self.strict { Ok(()) } else { self.verify(dav, &mut destination, *size, source_checksum).await }
+    }
+
+    async fn fresh(&self, end: &mut End, side: Side) -> Result<(), Failure> {
+        match &self.refresh {
+            Some(refresh) => refresh.before_step(end, side).await,
+            None => Ok(()),
+        }
     }
 
     /// Size and checksum of what arrived. A refusal leaves the file there; what does not match is removed (observed).
     async fn verify(
         &self,
         dav: &Dav,
-        destination: &End,
+        destination: &mut End,
         size: u64,
         source: Option<String>,
     ) -> Result<(), Failure> {
+        self.fresh(destination, Side::Destination).await?;
         let arrived = dav.stat(destination).await;
         let arrived = arrived.map_err(|trouble| Failure::request(Side::Destination, &trouble))?;
         let mut mismatch = None;
@@ -94,6 +137,7 @@ impl Attempt {
             let text = format!("Source and destination file size mismatch ({size} != {arrived})");
             mismatch = Some(Failure::definite(Side::Destination, 22, text));
         } else if self.verify_target {
+            self.fresh(destination, Side::Destination).await?;
             mismatch = self.target_mismatch(dav, destination, source).await?;
         }
         match mismatch {
@@ -118,7 +162,8 @@ impl Attempt {
     }
 
     /// Sees that the destination can be written: not there, or deleted; its directory there, or made.
-    async fn prepare(&self, dav: &Dav, destination: &End) -> Result<(), Failure> {
+    async fn prepare(&self, dav: &Dav, destination: &mut End) -> Result<(), Failure> {
+        self.fresh(destination, Side::Destination).await?;
         let refused = |trouble: &Trouble| Failure::request(Side::Destination, trouble);
         match stat_or_head(dav, destination, &self.destination).await {
             Ok(_) if !self.overwrite => {
@@ -132,6 +177,7 @@ impl Attempt {
             Err(Trouble::Status(404)) => (),
             Err(trouble) => return Err(refused(&trouble)),
         }
+        self.fresh(destination, Side::Destination).await?;
         let parent = End { url: parent(&destination.url), token: destination.token.clone() };
         match dav.stat(&parent).await {
             Ok(_) => Ok(()),

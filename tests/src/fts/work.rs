@@ -1,15 +1,17 @@
 //! One transfer, from READY to its end, in the database.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use token_core::AccessToken;
 
 use super::Inner;
-use super::attempt::{Attempt, Ended};
+use super::attempt::{Attempt, Ended, Refresh};
 use super::change::TERMINAL;
 use super::dav::Dav;
 use super::failure::Failure;
 use super::job_state;
+use super::refresh::Question;
 use super::schema::timestamp;
 use super::sql::{Row, Writing, statement};
 use super::store::HOST;
@@ -56,7 +58,9 @@ async fn start(fts: &Inner, file_id: i64) -> Result<Option<(File, Attempt)>, sql
     }
     let row = statement("SELECT f.file_id, f.file_index, f.job_id, j.job_type, f.retry, j.retry, j.retry_delay, f.source_surl, \
          f.dest_surl, s.access_token, d.access_token, f.user_filesize, f.checksum, j.checksum_method, j.overwrite_flag, \
-         j.internal_job_params, (SELECT max(file_index) FROM t_file WHERE job_id = f.job_id) \
+         j.internal_job_params, (SELECT max(file_index) FROM t_file WHERE job_id = f.job_id), \
+         CASE WHEN s.unmanaged = 1 THEN NULL ELSE f.src_token_id END, \
+         CASE WHEN d.unmanaged = 1 THEN NULL ELSE f.dst_token_id END \
          FROM t_file f JOIN t_job j ON j.job_id = f.job_id LEFT JOIN t_token s ON s.token_id = f.src_token_id \
          LEFT JOIN t_token d ON d.token_id = f.dst_token_id WHERE f.file_id = ?",
     )
@@ -73,11 +77,11 @@ async fn start(fts: &Inner, file_id: i64) -> Result<Option<(File, Attempt)>, sql
         max_retry: row.get(5),
         retry_delay: row.get(6),
     };
-    let attempt = attempt(&row, &file);
+    let attempt = attempt(fts, &row, &file);
     Ok(Some((file, attempt)))
 }
 
-fn attempt(row: &Row, file: &File) -> Attempt {
+fn attempt(fts: &Inner, row: &Row, file: &File) -> Attempt {
     let token = |index: usize| row.get::<Option<&str>>(index).and_then(|text| AccessToken::new(text).ok());
     let text = |index: usize| row.get::<Option<&str>>(index).unwrap_or_default();
     let overwrite = match text(14) {
@@ -97,7 +101,24 @@ fn attempt(row: &Row, file: &File) -> Attempt {
         verify_target: matches!(text(13), "t" | "b"),
         overwrite,
         strict: text(15).split(',').any(|param| param == "strict"),
+        refresh: fts.config.refresh.clone().map(|settings| Refresh {
+            settings,
+            clock: Arc::clone(&fts.clock),
+            source: question(row.get(17), file),
+            destination: question(row.get(18), file),
+        }),
     }
+}
+
+/// What is asked for a managed token.
+fn question(token_id: Option<String>, file: &File) -> Option<Question> {
+    Some(Question {
+        token_id: token_id?,
+        job_id: file.job_id.clone(),
+        file_id: u64::try_from(file.id).unwrap_or(0),
+        hostname: HOST.to_owned(),
+        process_id: i32::try_from(std::process::id()).unwrap_or(0),
+    })
 }
 
 /// Writes the end of an attempt: the file, its retry or its followers, and the job.

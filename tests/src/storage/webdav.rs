@@ -152,6 +152,7 @@ impl Storage {
                 tokio::time::sleep(wait).await;
                 Body::from(content)
             }
+            CopyFault::Trickle(time) => trickle(&content, time),
             CopyFault::None | CopyFault::BreakAfter(_) => Body::from(content),
         };
         Ok(reply::with(reply::answer(StatusCode::OK, body), CONTENT_LENGTH, &length))
@@ -283,4 +284,16 @@ impl Storage {
             None => reply::missing(method, "locate", path),
         })
     }
+}
+
+/// In twenty parts, each after a wait.
+fn trickle(content: &Bytes, time: std::time::Duration) -> Body {
+    const PARTS: u32 = 20;
+    let size = content.len().div_ceil(20).max(1);
+    let parts: Vec<Bytes> = content.chunks(size).map(Bytes::copy_from_slice).collect();
+    let parts = stream::iter(parts).then(move |part| async move {
+        tokio::time::sleep(time / PARTS).await;
+        Ok::<_, std::convert::Infallible>(part)
+    });
+    Body::from_stream(Box::pin(parts))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use token_core::retry::{RetryPolicy, Waits};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::renewer::{Done, Renewer};
 
@@ -23,11 +23,21 @@ pub async fn run(renewer: &Renewer, stop: &CancellationToken) {
     });
     let adopt_every = ADOPT_EVERY.min(renewer.margin / 3);
     let mut adopted: Option<Instant> = None;
+    let mut outlived = 0;
     while !stop.is_cancelled() {
         let look = adopted.is_none_or(|at| at.elapsed() >= adopt_every);
         let round = async {
             if look {
                 renewer.adopt().await?;
+                let now = renewer.fts.outlived(renewer.clock.now()).await?;
+                if now > outlived {
+                    warn!(
+                        transfers = now,
+                        "transfers have run longer than the unmanaged token lives that they were started with: without \
+                         `strict_copy` they fail at their last check; set `[refresh] messaging_directory`"
+                    );
+                }
+                outlived = now;
             }
             renewer.rounds().await
         };

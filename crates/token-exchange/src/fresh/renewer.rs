@@ -118,7 +118,7 @@ impl Renewer {
         Ok(true)
     }
 
-    /// Renews one token that nobody else has in hand; none when somebody has.
+    /// Renews one token that nobody else has in hand; none when somebody has. What another has just renewed is not renewed again.
     ///
     /// # Errors
     /// When the database fails.
@@ -127,8 +127,14 @@ impl Renewer {
         let Some(hold) = self.fts.take_token(token, now, now.plus(self.lease)).await? else {
             return Ok(None);
         };
-        let subjects = Subjects::of(&self.fts, [token].into_iter(), now).await?;
-        match self.renew(&hold, token, &subjects).await {
+        // Between the look and the lease another may have had it, and used its refresh token.
+        let found = self.fts.renewable(&[&token.id]).await?.remove(&token.id);
+        let Some(token) = found.filter(|now| now.turn == token.turn) else {
+            self.fts.let_go(&hold).await?;
+            return Ok(None);
+        };
+        let subjects = Subjects::of(&self.fts, [&token].into_iter(), now).await?;
+        match self.renew(&hold, &token, &subjects).await {
             Ok(outcome) => Ok(Some(outcome)),
             Err(DatabaseError::LeaseLost(_)) => Ok(None),
             Err(error) => Err(error),

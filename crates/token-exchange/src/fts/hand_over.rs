@@ -114,8 +114,12 @@ impl FtsDatabase {
         parcels: &[Parcel],
         now: UnixSeconds,
     ) -> Result<HandedOver, DatabaseError> {
-        let mut writing =
-            Writing { transaction: self.begin(WHAT).await?, now, older_columns: self.older_columns };
+        let mut writing = Writing {
+            transaction: self.begin(WHAT).await?,
+            now,
+            older_columns: self.older_columns,
+            managed: self.managed,
+        };
         let mut done = HandedOver::default();
         let standing = writing.standing(parcels).await?;
         let mut live = Vec::new();

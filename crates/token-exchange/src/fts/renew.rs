@@ -296,6 +296,18 @@ impl FtsDatabase {
         .await
     }
 
+    /// Ends a lease early, since nothing was done.
+    ///
+    /// # Errors
+    /// When a statement fails; the lease then ends by itself.
+    pub async fn let_go(&self, hold: &Hold) -> Result<(), DatabaseError> {
+        let statement = Statement::new(
+            "UPDATE token_exchange_token SET owner = '', lease_end = 0 WHERE token_id = ? AND owner = ?",
+        );
+        let statement = statement.with(&hold.token_id).with(&hold.owner);
+        self.tried(async || self.database.execute(statement.clone()).await.during(WHAT).map(drop)).await
+    }
+
     /// Forgets tokens that no file waits for any more. One that was handed over again meanwhile stays.
     ///
     /// # Errors

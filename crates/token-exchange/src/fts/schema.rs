@@ -57,6 +57,7 @@ pub(super) const USED: [Used; 6] = [
             "reason",
             "start_time",
             "finish_time",
+            "start_time",
         ],
     ),
 ];

@@ -25,6 +25,7 @@ pub(super) struct Writing {
     pub(super) transaction: Transaction,
     pub(super) now: UnixSeconds,
     pub(super) older_columns: bool,
+    pub(super) managed: bool,
 }
 
 /// How a job stands now. It stays so: its row and its lease are locked.
@@ -83,7 +84,7 @@ impl Writing {
                     (&token.scope).into(),
                     (&token.audience).into(),
                     0.into(),
-                    1.into(),
+                    i64::from(!self.managed).into(),
                 ];
                 if self.older_columns {
                     // As REST writes them: half of its life.

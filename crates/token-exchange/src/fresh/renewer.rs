@@ -96,6 +96,8 @@ impl Renewer {
         let tokens = self.fts.renewable(&ids).await?;
         let (live, over): (Vec<&Hold>, Vec<&Hold>) =
             holds.iter().partition(|hold| tokens.get(&hold.token_id).is_some_and(|token| token.live));
+        let handed = |hold: &Hold| tokens.get(&hold.token_id).map(|token| token.handed);
+        let over: Vec<(&Hold, Option<i64>)> = over.into_iter().map(|hold| (hold, handed(hold))).collect();
         self.fts.forget(&over).await?;
         done.forgotten += over.len();
         let live: Vec<(&Hold, &Renewable)> =

@@ -64,7 +64,7 @@ impl Submitter {
 }
 
 /// Writes down where tokens, by id, come from, and when they are to be renewed. A row that is there already keeps its times: the
-/// token that FTS holds under this id may have been renewed since. Its lease is taken away from whoever is about to forget it.
+/// token that FTS holds under this id may have been renewed since. Who is about to forget it sees that it was handed over again.
 pub(super) fn remember(dialect: Dialect, tokens: &[(String, &EndpointToken)]) -> Statement {
     let rows = tokens.iter().map(|(id, token)| {
         let due = fresh::renew_at(id, token.obtained_at, token.expires_at);
@@ -72,7 +72,7 @@ pub(super) fn remember(dialect: Dialect, tokens: &[(String, &EndpointToken)]) ->
     });
     let origin = ["how", "subject_id", "subject_sub", "subject_audience"];
     let changes = origin.map(|column| format!("{column} = {}", dialect.would_be(column))).join(", ");
-    insert(rows).then(&dialect.or_update("token_id", &format!("owner = '', lease_end = 0, {changes}")))
+    insert(rows).then(&dialect.or_update("token_id", &format!("handed = handed + 1, {changes}")))
 }
 
 /// A row for a token that is there already and that nobody has written down: one that `fts_token` exchanged.
@@ -82,10 +82,10 @@ pub(super) fn adopt(dialect: Dialect, id: &str, expires_at: UnixSeconds, due: Un
     insert([row]).then(&dialect.or_update("token_id", "turn = turn"))
 }
 
-fn insert(rows: impl IntoIterator<Item = [Value; 12]>) -> Statement {
+fn insert(rows: impl IntoIterator<Item = [Value; 13]>) -> Statement {
     Statement::new(
         "INSERT INTO token_exchange_token (token_id, obtained_at, expires_at, renew_at, owner, lease_end, turn, \
-         attempts, how, subject_id, subject_sub, subject_audience) ",
+         attempts, handed, how, subject_id, subject_sub, subject_audience) ",
     )
     .rows(rows)
 }
@@ -96,7 +96,7 @@ fn row(
     obtained_at: UnixSeconds,
     expires_at: UnixSeconds,
     due: UnixSeconds,
-) -> [Value; 12] {
+) -> [Value; 13] {
     let submitter = from.submitter.as_ref();
     [
         id.into(),
@@ -107,6 +107,7 @@ fn row(
         0.into(),
         0.into(),
         0.into(),
+        1.into(),
         from.how.name().into(),
         submitter.map(|from| from.token_id.as_str()).unwrap_or_default().into(),
         submitter.and_then(|from| from.subject.as_deref()).unwrap_or_default().into(),

@@ -58,6 +58,8 @@ pub struct Renewable {
     pub attempts: i64,
     /// How often it was tried at all.
     pub turn: i64,
+    /// How often it was handed over.
+    pub handed: i64,
     /// Why the last try failed.
     pub message: Option<String>,
     /// Whether a file that is not at its end refers to it.
@@ -193,7 +195,7 @@ impl FtsDatabase {
             "SELECT t.token_id, t.access_token, CAST(t.access_token_expiry AS CHAR), t.refresh_token, t.issuer, t.scope, \
              t.audience, coalesce(t.unmanaged, 0), n.how, n.subject_id, n.subject_sub, n.subject_audience, \
              coalesce(n.obtained_at, 0), coalesce(n.attempts, 0), coalesce(n.turn, 0), n.message, \
-             CASE WHEN {LIVE} THEN 1 ELSE 0 END \
+             CASE WHEN {LIVE} THEN 1 ELSE 0 END, coalesce(n.handed, 0) \
              FROM t_token t LEFT JOIN token_exchange_token n ON n.token_id = t.token_id WHERE t.token_id IN "
         ))
         .list(ids.iter().copied());
@@ -308,17 +310,26 @@ impl FtsDatabase {
         self.tried(async || self.database.execute(statement.clone()).await.during(WHAT).map(drop)).await
     }
 
-    /// Forgets tokens that no file waits for any more. One that was handed over again meanwhile stays.
+    /// Forgets tokens that no file waits for any more, each with how often it had been handed over when that was seen; none for one
+    /// that FTS itself has deleted. One that was handed over again meanwhile stays.
     ///
     /// # Errors
     /// When a statement fails.
-    pub async fn forget(&self, holds: &[&Hold]) -> Result<(), DatabaseError> {
-        let Some(first) = holds.first() else { return Ok(()) };
-        let statement = Statement::new("DELETE FROM token_exchange_token WHERE token_id IN ")
-            .list(holds.iter().map(|hold| &hold.token_id))
-            .then(" AND owner = ?")
-            .with(&first.owner);
-        self.tried(async || self.database.execute(statement.clone()).await.during(WHAT).map(drop)).await
+    pub async fn forget(&self, over: &[(&Hold, Option<i64>)]) -> Result<(), DatabaseError> {
+        for (hold, handed) in over {
+            let statement =
+                Statement::new("DELETE FROM token_exchange_token WHERE token_id = ? AND owner = ?");
+            let statement = statement.with(&hold.token_id).with(&hold.owner);
+            let statement = match handed {
+                Some(handed) => statement.then(" AND handed = ?").with(*handed),
+                None => statement,
+            };
+            let forget = async || self.database.execute(statement.clone()).await.during(WHAT);
+            if self.tried(forget).await? == 0 {
+                self.let_go(hold).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Ids of tokens that the submitter of an ended one has given since: same issuer and audience, those that end last first.
@@ -371,6 +382,7 @@ fn renewable(row: &Row) -> Result<Option<Renewable>, sqlx::Error> {
         origin: how.map(|how| Origin { how, submitter }),
         attempts: row.integer(13)?,
         turn: row.integer(14)?,
+        handed: row.integer(17)?,
         message: text(15)?,
         live: row.integer(16)? != 0,
     }))

@@ -133,6 +133,7 @@ pub(super) async fn create(database: &Database) -> Result<(), sqlx::Error> {
          lease_end BIGINT NOT NULL, \
          turn BIGINT NOT NULL, \
          attempts INTEGER NOT NULL, \
+         handed BIGINT NOT NULL, \
          message VARCHAR(2048){inside}){engine}"
     );
     database.execute(Statement::new(&tokens)).await?;

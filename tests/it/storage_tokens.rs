@@ -75,7 +75,7 @@ async fn without_any_worker_an_older_fts_takes_them_too() {
     let report = report(&output);
     assert_eq!(report["authorised"]["unmanaged storage tokens"], 460, "{report}");
     let said = String::from_utf8(output.stderr).unwrap();
-    let lines: Vec<_> = said.lines().filter(|line| line.contains("authorised")).collect();
+    let lines: Vec<_> = said.lines().filter(|line| line.contains(" authorised token_for_fts=")).collect();
     assert!(lines.len() == 1 && lines[0].contains("unmanaged_storage_tokens=460"), "{lines:?}");
     until("every file is there", async || grid.fts.counts().await.unwrap().files_in("FINISHED") >= 460).await;
 

@@ -98,6 +98,7 @@ async fn dress(database: &Path) {
 /// Well-formed ones of random shape, and the same with a character changed, which mostly are not.
 fn expressions(topology: &Topology) -> Vec<String> {
     let mut names: Vec<String> = topology.rses().map(|rse| rse.name.clone()).collect();
+    names.sort();
     names.extend(["*", "NOWHERE", "volatile", "deterministic", "tier", "spare", "cloud"].map(str::to_owned));
     let keys = ["tier", "cloud", "spare", "site.name", "country_name", "ISP", "rse_type", "none"];
     let values = ["0", "1", "2", "10", "-3", "true", "FALSE", "DE", "x", "Chile", "isp", "1_0", "1e3", "inf"];

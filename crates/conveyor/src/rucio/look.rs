@@ -104,31 +104,6 @@ impl Rucio {
         Ok(sights)
     }
 
-    /// The ids of requests to RSEs of the VO that are submitted and were so since then, the latest first: all, or only those that no
-    /// `conveyor` has claimed.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn submitted(
-        &self,
-        since: UnixSeconds,
-        all: bool,
-        limit: u32,
-    ) -> Result<Vec<RequestId>, DatabaseError> {
-        const WHAT: &str = "reading submitted requests";
-        let mut query = Statement::new(
-            "SELECT r.id FROM requests r JOIN rses dest ON dest.id = r.dest_rse_id \
-             WHERE r.request_type = 'T' AND r.state = 'S' AND r.external_id IS NOT NULL AND dest.vo = ",
-        );
-        query.bind(self.vo.as_str()).push(" AND r.submitted_at >= ").bind(&Stamp::from(since));
-        if !all {
-            query.push(" AND (r.last_processed_by IS NULL OR r.last_processed_by NOT LIKE 'conveyor:%')");
-        }
-        query.push(" ORDER BY r.submitted_at DESC, r.id LIMIT ").bind(i64::from(limit));
-        let rows = self.database.fetch(query).await.during(WHAT)?;
-        rows.iter().map(|row| row.id(0).map(RequestId)).collect::<Result<_, _>>().during(WHAT)
-    }
-
     /// Which of `of` workers this request is for; `None` on SQLite, where Rucio divides nothing, and for an empty column.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ impl FtsSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkerSettings {
-    /// How long to rest when nothing waits. While files keep coming, they are gathered for up to half a second.
+    /// How long to rest when nothing waits. While files keep coming, they are gathered for up to 0.6 seconds.
     pub interval_ms: u64,
     /// Jobs leased at a time; at most 5000.
     pub batch: u32,

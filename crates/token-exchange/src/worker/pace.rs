@@ -9,7 +9,7 @@ const STATEMENTS: f64 = 9.0;
 /// So many statements a file may cost while files keep coming.
 const A_FILE: f64 = 0.08;
 /// The longest rest while files come: they are gathered for a hand-over, and none waits for long.
-const GATHER: Duration = Duration::from_millis(500);
+const GATHER: Duration = Duration::from_millis(600);
 /// Ids are given out before their rows can be seen: files whose ids are older than the newest of so long ago are looked for by a
 /// sweep only.
 const OVERLAP: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(rest(INTERVAL, second, 0), INTERVAL);
         assert_eq!(rest(INTERVAL, second, 1), GATHER, "one file waits no longer than this either");
-        assert_eq!(rest(INTERVAL, second, 200), GATHER);
+        assert_eq!(rest(INTERVAL, second, 180), GATHER);
         let at_400 = rest(INTERVAL, second, 400);
         assert!(at_400 > Duration::from_millis(250) && at_400 < Duration::from_millis(300), "{at_400:?}");
         assert_eq!(rest(INTERVAL, second, 10_000), INTERVAL);

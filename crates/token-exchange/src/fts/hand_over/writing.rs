@@ -15,8 +15,8 @@ use crate::decide::{Fate, Kind, TOO_LONG, job_end};
 
 /// `t_file.reason` and our own message hold this many characters.
 const REASON: usize = 2048;
-/// Most files in one statement: seven values are bound for each, and SQLite takes 32,766.
-const FILES: usize = 1000;
+/// Most files in one statement. The server looks through the values of all of them for each.
+const FILES: usize = 250;
 /// Most tokens in one statement: each is some kilobytes, and a server takes 16 MB by default.
 const TOKENS: usize = 500;
 

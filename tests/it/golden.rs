@@ -1,11 +1,10 @@
-//! What our submitter makes of a Rucio database, against what Rucio's own submitter made of the same one.
+//! What our submitter makes of a Rucio database, against what Rucio's own submitter made of the same one: the one that comes from the
+//! reference, and one in which every rule of choice matters (`rucio/make_choices.py`).
 //!
-//! `RUCIO_DATABASE` and `RUCIO_GOLDEN` name another database and its golden file. Prints `golden: passed/total` and the name
-//! of every request that did not pass. The same on PostgreSQL is in `rucio_postgres`.
+//! `RUCIO_DATABASE` and `RUCIO_GOLDEN` name another database and its golden file instead. Prints `golden: passed/total` and the name
+//! of every request that did not pass, and the same of the second. The same on PostgreSQL is in `rucio_postgres`.
 
 use std::process::ExitCode;
-
-use testbed::grid::GridSettings;
 
 #[path = "golden/compare.rs"]
 mod compare;
@@ -13,25 +12,37 @@ mod compare;
 #[tokio::main]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a test target with its own report")]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok((total, failures)) => {
-            for failure in &failures {
-                println!("  {failure}");
+    let (mut passed, mut failed) = (0, 0);
+    for case in compare::cases() {
+        let name = case.name;
+        match run(&case).await {
+            Ok(compared) => {
+                for failure in compared.failures.iter().chain(&compared.row_failures) {
+                    println!("  {failure}");
+                }
+                let good = compared.requests - compared.failures.len();
+                println!("{name}: {good}/{}", compared.requests);
+                if compared.rows > 0 {
+                    println!(
+                        "{name}, rows: {} compared, {} differ",
+                        compared.rows,
+                        compared.row_failures.len()
+                    );
+                }
+                passed += good;
+                failed += compared.failures.len() + compared.row_failures.len();
             }
-            println!("golden: {}/{total}", total - failures.len());
-            println!("{} passed, {} failed", total - failures.len(), failures.len());
-            if failures.is_empty() && total > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        Err(error) => {
-            eprintln!("golden: {error:#}");
-            ExitCode::FAILURE
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                failed += 1;
+            }
         }
     }
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn run() -> anyhow::Result<(usize, Vec<String>)> {
-    let folder = tempfile::Builder::new().prefix("golden").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let settings =
-        GridSettings { rucio: compare::database(), ..GridSettings::new(folder.path().join("grid")) };
-    compare::compare(settings).await
+async fn run(case: &compare::Case) -> anyhow::Result<compare::Compared> {
+    let folder = tempfile::Builder::new().prefix(case.name).tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    case.compare(folder.path(), None).await
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Row as _, SqlitePool};
 use testbed::fts::SubmitFault;
-use testbed::grid::{Grid, GridSettings, terminate};
+use testbed::grid::{Grid, terminate};
 use testbed::job::{Trouble, run_to_end};
 use tokio::process::Command;
 
@@ -39,13 +39,20 @@ async fn rucios_poller_and_finisher_bring_every_rule_to_ok() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_becomes_of_each_request_is_what_rucios_own_submitter_made_of_it() {
     let Some(server) = Server::needed() else { return };
-    let folder = tempfile::Builder::new().prefix("pg").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let database = server.database(folder.path(), &compare::database(), None).await;
-    let postgres = Some(database.url.clone());
-    let settings = GridSettings { postgres, ..GridSettings::new(folder.path().join("grid")) };
-    let (total, differing) = compare::compare(settings).await.unwrap();
-    needed::say(&format!("golden on PostgreSQL: {}/{total}", total - differing.len()));
-    assert!(total > 0 && differing.is_empty(), "{differing:#?}");
+    for case in compare::cases() {
+        let folder = tempfile::Builder::new().prefix("pg").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let database = server.database(folder.path(), &case.database, None).await;
+        let compared = case.compare(folder.path(), Some(database.url.clone())).await.unwrap();
+        let (total, differing) = (compared.requests, compared.failures);
+        let rows = compared.rows;
+        needed::say(&format!(
+            "{} on PostgreSQL: {}/{total}, {rows} rows",
+            case.name,
+            total - differing.len()
+        ));
+        assert!(total > 0 && differing.is_empty(), "{differing:#?}");
+        assert!(compared.row_failures.is_empty(), "{:#?}", compared.row_failures);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,6 +97,8 @@ pub struct GridSettings {
     pub rest: RestSettings,
     /// FTS's `TokenRefreshMarginPeriod`.
     pub refresh_margin: Duration,
+    /// Whether there are storages; without, every storage in the database stays where it is, where nobody answers.
+    pub storages: bool,
     /// Whether cargo shows how the daemons are built.
     pub show_build: bool,
 }
@@ -117,6 +119,7 @@ impl GridSettings {
             pki: None,
             rest: RestSettings::default(),
             refresh_margin: Duration::from_secs(300),
+            storages: true,
             show_build: false,
         }
     }
@@ -159,7 +162,8 @@ impl Grid {
             None => TrustedIssuer { name: issuer.name().to_owned(), jwks: issuer.jwks() },
         };
         let (mut storages, mut xrootds, mut sites) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for site in rucio.sites().await? {
+        let known = if settings.storages { rucio.sites().await? } else { Vec::new() };
+        for site in known {
             let (base_path, area) = given(&site);
             let url = match &settings.xrootd {
                 Some(programs) => {
@@ -185,7 +189,8 @@ impl Grid {
             };
             sites.push((site, url));
         }
-        for file in rucio.files().await? {
+        let files = if settings.storages { rucio.files().await? } else { Vec::new() };
+        for file in files {
             let size = usize::try_from(file.bytes).context("a file's size")?;
             if let Some(storage) = storages.get(&file.rse) {
                 storage.add_file(&file.path, Bytes::from(content(&file.name, size)));
@@ -217,6 +222,9 @@ impl Grid {
         };
         let fts = Fts::start(&pki, config, clock, stop.clone()).await?;
         rucio.move_fts(&fts.url()).await?;
+        if settings.storages {
+            rucio.move_others().await?;
+        }
 
         let grid =
             Self { folder, pki, issuer, storages, xrootds, sites, fts, rucio, binaries, messages, stop };

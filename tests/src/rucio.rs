@@ -165,13 +165,20 @@ impl RucioDatabase {
         .await
     }
 
-    /// Names another FTS wherever one is named, and puts the storages that the grid does not have on loopback too.
+    /// Names another FTS wherever one is named.
     ///
     /// # Errors
     /// When the database can't be written.
     pub async fn move_fts(&self, url: &str) -> Result<()> {
         let url = quoted(url);
-        self.run(&format!("UPDATE rse_attr_map SET value = {url} WHERE key = 'fts' AND value <> ''")).await?;
+        self.run(&format!("UPDATE rse_attr_map SET value = {url} WHERE key = 'fts' AND value <> ''")).await
+    }
+
+    /// Puts the storages that the grid does not have on loopback too.
+    ///
+    /// # Errors
+    /// When the database can't be written.
+    pub async fn move_others(&self) -> Result<()> {
         // All but those that would then be one.
         self.run(
             "UPDATE rse_protocols AS p SET hostname = '127.0.0.1' WHERE scheme <> 'davs' AND NOT EXISTS \

@@ -2,68 +2,44 @@
 //! and the topology.
 //!
 //! Filters, ranking and states are Rucio's own (its submitter's source ranking strategies, observed in 41.5.1). What this
-//! daemon does not do yet, or what must not go by token, is left in state `Q` for Rucio's own submitter, and counted.
+//! daemon does not do, or what must not go by token, is left in state `Q` for Rucio's own submitter, and counted.
 
-mod checksum;
+pub mod checksum;
 mod pair;
+mod plan;
+mod route;
+mod strategy;
+mod way;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use fts_client::VerifyChecksum;
-
-use crate::name::{self, Unnamed};
-use crate::request::{Replica, Request};
-use crate::rucio::queue::Claimed;
+use crate::expression::Expression;
+use crate::request::{Attributes, Replica, Request};
 use crate::tokens::TokenRules;
 use crate::topology::{Rse, RseId, Topology};
 
 pub use pair::Schemes;
+pub use plan::{OnTheWay, Plan, Source, Tape, replan};
+use route::Route;
+pub use strategy::Strategy;
+use strategy::{Candidate, Say};
 
 /// The rules of choice that the configuration sets.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Schemes that transfers may use.
     pub schemes: Schemes,
+    /// Schemes that requests may use that were tried before, if any are named.
+    pub failover_schemes: Schemes,
     /// How many sources may be named beside the main one.
     pub max_extra_sources: usize,
+    /// Whether a request that was tried before takes the same source again, as Rucio's own submitter has it.
+    pub retry_same_source: bool,
     /// Whether sources that may not be read are taken all the same.
     pub ignore_availability: bool,
     /// What may go by token, and by which.
     pub tokens: Arc<TokenRules>,
-}
-
-/// One source of a transfer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Source {
-    /// Where it is.
-    pub rse: RseId,
-    /// Its URL, byte for byte as FTS will show it: Rucio's poller finds the source by it.
-    pub url: String,
-    /// Its ranking.
-    pub ranking: i64,
-}
-
-/// A request that can be submitted.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The request.
-    pub request: Request,
-    /// The FTS, as the destination's `fts` attribute names it.
-    pub fts: String,
-    /// The sources, the main one first.
-    pub sources: Vec<Source>,
-    /// Where the file goes.
-    pub destination_url: String,
-    /// What FTS compares.
-    pub verify: VerifyChecksum,
-    /// `ALGORITHM:value`, where one fits both ends.
-    pub checksum: Option<String>,
-    /// IPv4 only.
-    pub ipv4: bool,
-    /// S3 in path style.
-    pub s3_alternate: bool,
-    /// No checks before and after the copy.
-    pub strict_copy: bool,
 }
 
 /// A state that Rucio's finisher acts on.
@@ -99,243 +75,155 @@ pub enum Verdict {
     Leave(&'static str),
 }
 
-/// Why a source fell out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Drop {
-    NotNamed,
-    Blocked,
-    Tape,
-    NoDistance,
-    Mismatch,
-}
-
-struct Candidate<'a> {
-    replica: &'a Replica,
-    rse: &'a Rse,
-    distance: i64,
-    pair: pair::Pair<'a>,
-}
-
 /// Decides about one request.
 pub fn choose(request: &Request, topology: &Topology, rules: &Rules) -> Verdict {
     use Verdict::Leave;
     let Some(destination) = topology.rse(&request.destination) else {
         return Leave("destination RSE is not of this VO");
     };
-    if request.attributes == crate::request::Attributes::Unreadable {
+    if request.attributes == Attributes::Unreadable {
         return Leave("request attributes are not a JSON object");
     }
-    if destination.is("restricted_write") {
-        return Leave("restricted destination: left to Rucio's own submitter");
-    }
-    if destination.is_tape() || destination.staging_area || !destination.deterministic {
-        return Leave("tape, staging or non-deterministic destination: left to Rucio's own submitter");
-    }
-    let only = match source_expression(request, topology) {
-        Ok(only) => only,
-        Err(reason) => return Leave(reason),
+    let Ok(strategies) = topology.strategies() else {
+        return Leave(
+            "`[transfers] source_ranking_strategies` names one we do not know: left to Rucio's own submitter",
+        );
     };
-    let (mut candidates, drops) = sieve(request, destination, only, topology, rules);
-    if request.replicas.iter().any(|r| topology.rse(&r.rse).is_some_and(|rse| rse.is("restricted_read"))) {
-        return Leave("restricted source: left to Rucio's own submitter");
+    if request.replicas.is_empty() {
+        return Verdict::End(End::NoSources, "no replica");
     }
-    if topology.has_multihop() && candidates.iter().all(|c| c.distance >= HOP_PENALTY) {
-        return Leave("may need several hops: left to Rucio's own submitter");
+    if destination.is("restricted_write") && !topology.is_admin(request.account.as_deref()) {
+        return Verdict::End(End::NoSources, "restricted destination");
     }
-    if candidates.is_empty() {
-        return none_left(request, &drops);
-    }
-    candidates.sort_by_key(cost);
-    prefer_prepared(request, &mut candidates);
-    submit(request, destination, &candidates, rules)
-}
-
-/// Rucio's default cost of one more hop (`[transfers] hop_penalty`): a direct way that is shorter than this is never
-/// beaten by one over other RSEs.
-const HOP_PENALTY: i64 = 10;
-
-/// `requests.dest_url` and `sources.url` hold this many characters; PostgreSQL refuses a whole statement for one more.
-const LONGEST_URL: usize = 2048;
-
-/// The one RSE that `source_replica_expression` allows, if it is a plain name.
-fn source_expression<'a>(request: &Request, topology: &'a Topology) -> Result<Option<&'a Rse>, &'static str> {
-    match request.attributes.text("source_replica_expression") {
-        None | Some("") => Ok(None),
-        Some(name) => topology
-            .named(name)
-            .map(Some)
-            .ok_or("source_replica_expression is not the name of an RSE: left to Rucio's own submitter"),
-    }
-}
-
-/// Rucio's filters, in its order.
-fn sieve<'a>(
-    request: &'a Request,
-    destination: &'a Rse,
-    only: Option<&Rse>,
-    topology: &'a Topology,
-    rules: &Rules,
-) -> (Vec<Candidate<'a>>, Vec<Drop>) {
-    let tape_allowed = request.attributes.boolean("allow_tape_source").unwrap_or(true);
-    let mut drops = Vec::new();
-    let mut kept = Vec::new();
-    for replica in &request.replicas {
-        let Some(rse) = topology.rse(&replica.rse) else { continue };
-        let drop = |reason| -> Result<Candidate<'a>, Drop> { Err(reason) };
-        let outcome = if only.is_some_and(|only| only.id != rse.id) {
-            drop(Drop::NotNamed)
-        } else if !rse.availability_read && !rules.ignore_availability {
-            drop(Drop::Blocked)
-        } else if rse.is_tape() && !tape_allowed {
-            drop(Drop::Tape)
-        } else {
-            match topology.distance(&rse.id, &destination.id) {
-                None => drop(Drop::NoDistance),
-                Some(distance) => pair::best(rse, destination, &rules.schemes)
-                    .map(|pair| Candidate { replica, rse, distance, pair })
-                    .ok_or(Drop::Mismatch),
-            }
-        };
-        match outcome {
-            Ok(candidate) => kept.push(candidate),
-            Err(reason) => drops.push(reason),
+    let named = Named::of(request, topology);
+    let case = Case { request, destination, topology, rules, strategies, named };
+    if let Some(pinned) = pinned(request, rules) {
+        match case.decide(Some(pinned)) {
+            Verdict::End(..) => (),
+            verdict => return verdict,
         }
     }
-    (kept, drops)
+    case.decide(None)
 }
 
-/// Small is good: ranking, tape, distance; the name settles ties, so that the choice is the same every time.
-fn cost(candidate: &Candidate<'_>) -> (i64, bool, i64, String) {
-    let tape = candidate.rse.is_tape();
-    (i64::from(tape) - candidate.replica.ranking, tape, candidate.distance, candidate.rse.name.clone())
+/// The source that the request is bound to, while it can be used.
+fn pinned<'a>(request: &'a Request, rules: &Rules) -> Option<&'a RseId> {
+    request.prepared_source.as_ref().filter(|_| rules.retry_same_source || !request.retried)
 }
 
-/// The preparer's choice comes first, if it is still there.
-fn prefer_prepared(request: &Request, candidates: &mut Vec<Candidate<'_>>) {
-    let prepared = request.prepared_source.as_ref();
-    if let Some(at) = candidates.iter().position(|c| Some(&c.rse.id) == prepared) {
-        candidates.swap(0, at);
-        candidates.truncate(1);
+/// The RSEs that `source_replica_expression` allows.
+enum Named {
+    All,
+    None,
+    These(Expression),
+}
+
+impl Named {
+    /// Rucio takes an expression that it can't read, or that no RSE belongs to, for one that allows none.
+    fn of(request: &Request, topology: &Topology) -> Self {
+        match request.attributes.text("source_replica_expression") {
+            None | Some("") => Self::All,
+            Some(text) => match text.parse::<Expression>() {
+                Ok(expression) if topology.rses().any(|rse| expression.allows(rse)) => {
+                    Self::These(expression)
+                }
+                _ => Self::None,
+            },
+        }
+    }
+
+    fn allows(&self, rse: &Rse) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::These(expression) => expression.allows(rse),
+        }
+    }
+}
+
+/// A request and all that decides about it.
+struct Case<'a> {
+    request: &'a Request,
+    destination: &'a Rse,
+    topology: &'a Topology,
+    rules: &'a Rules,
+    strategies: &'a [Strategy],
+    named: Named,
+}
+
+/// The ways from the sources that were left when a strategy first asked for them.
+struct Ways<'a> {
+    routes: HashMap<&'a RseId, Route<'a>>,
+    /// Those sources, any of which may be named beside the main one.
+    sources: Vec<(&'a Replica, &'a Rse)>,
+}
+
+impl<'a> Case<'a> {
+    /// Sifts and ranks the sources, only `pinned` being the main one if it is given, and plans the best way that can be submitted.
+    fn decide(&self, pinned: Option<&RseId>) -> Verdict {
+        let known = self.request.replicas.iter().filter_map(|replica| {
+            Some(Candidate { replica, rse: self.topology.rse(&replica.rse)?, costs: Vec::new() })
+        });
+        let (mut kept, mut dropped): (Vec<Candidate<'a>>, _) = (known.collect(), Vec::new());
+        let mut ways: Option<Ways<'a>> = None;
+        for strategy in self.strategies {
+            if kept.is_empty() {
+                break;
+            }
+            if strategy.looks_at_routes() && ways.is_none() {
+                ways = Some(self.ways(&kept, pinned));
+            }
+            kept.retain_mut(|candidate| {
+                let route = ways.as_ref().and_then(|ways| ways.routes.get(&candidate.rse.id));
+                match strategy.say(candidate, self, route) {
+                    Say::Keep => true,
+                    Say::Cost(cost) => {
+                        candidate.costs.push(cost);
+                        true
+                    }
+                    Say::Drop => {
+                        dropped.push(*strategy);
+                        false
+                    }
+                }
+            });
+        }
+        // Equals stay in the order in which they are read: the oldest replica first.
+        kept.sort_by(|a, b| a.costs.cmp(&b.costs));
+        let ways = ways.unwrap_or_else(|| self.ways(&kept, pinned));
+        let candidates = way::compressed(&kept, &ways.routes, self.request);
+        if candidates.is_empty() {
+            return none_left(&dropped);
+        }
+        way::plan(self.request, self.topology, self.rules, &candidates, &ways.sources)
+    }
+
+    fn ways(&self, kept: &[Candidate<'a>], pinned: Option<&RseId>) -> Ways<'a> {
+        let main: Vec<_> =
+            kept.iter().filter(|c| pinned.is_none_or(|id| *id == c.rse.id)).map(|c| c.rse).collect();
+        let failover = self.request.retried && !self.rules.failover_schemes.0.is_empty();
+        let limit = if failover { &self.rules.failover_schemes } else { &self.rules.schemes };
+        let routes =
+            route::routes(&main, self.destination, self.topology, limit, self.rules.ignore_availability);
+        Ways { routes, sources: kept.iter().map(|c| (c.replica, c.rse)).collect() }
     }
 }
 
 /// Which state and words a request gets whose sources all fell out; Rucio's order of precedence.
-fn none_left(request: &Request, drops: &[Drop]) -> Verdict {
-    let any = |drop| drops.contains(&drop);
-    if any(Drop::Tape) {
-        Verdict::End(End::OnlyTape, "only tape sources")
-    } else if any(Drop::Mismatch) {
-        Verdict::End(End::Mismatch, "scheme mismatch")
-    } else if any(Drop::NoDistance) {
-        Verdict::End(End::NoSources, "no distance")
-    } else if any(Drop::Blocked) {
-        Verdict::End(End::NoSources, "blocked source")
-    } else if request.replicas.is_empty() {
-        Verdict::End(End::NoSources, "no replica")
-    } else {
-        Verdict::End(End::NoSources, "no replica at the named source")
-    }
-}
-
-fn submit(request: &Request, destination: &Rse, candidates: &[Candidate<'_>], rules: &Rules) -> Verdict {
-    use Verdict::Leave;
-    let fts = destination.attribute("fts").map(|list| list.split(',').next().unwrap_or_default().trim());
-    let main = candidates.iter().position(|c| c.rse.attribute("fts").is_some());
-    let (Some(fts), Some(main)) = (fts.filter(|fts| !fts.is_empty()), main) else {
-        return Leave("no `fts` attribute");
-    };
-    let main = &candidates[main];
-    if main.rse.is_tape() {
-        return Leave("tape source: left to Rucio's own submitter");
-    }
-    let extras = candidates
-        .iter()
-        .filter(|c| c.rse.id != main.rse.id && !c.rse.is_tape())
-        .filter_map(|c| Some((c, pair::read_protocol(c.rse, &main.pair.write.scheme, &rules.schemes)?)))
-        .take(rules.max_extra_sources);
-    let chosen: Vec<_> = std::iter::once((main, main.pair.read)).chain(extras).collect();
-
-    if !rules.tokens.by_token(destination, &main.pair.write.scheme)
-        || !chosen.iter().all(|(c, p)| rules.tokens.by_token(c.rse, &p.scheme))
-    {
-        return rules.tokens.without.verdict();
-    }
-    let scope = request.external_scope();
-    let sources = chosen.iter().map(|(candidate, protocol)| {
-        let path = name::path(candidate.rse, scope, &request.name, candidate.replica.path.as_deref())?;
-        let url = name::url(protocol, &path)?;
-        Ok(Source { rse: candidate.rse.id.clone(), url, ranking: candidate.replica.ranking })
-    });
-    let named = sources.collect::<Result<Vec<_>, Unnamed>>().and_then(|sources| {
-        let path = name::path(destination, scope, &request.name, None)?;
-        Ok((sources, name::url(main.pair.write, &path)?))
-    });
-    let (sources, destination_url) = match named {
-        Ok(named) => named,
-        Err(Unnamed::Algorithm) => {
-            return Leave("lfn2pfn algorithm of a policy package: left to Rucio's own submitter");
-        }
-        Err(Unnamed::Implementation) => return Leave("protocol implementation is neither gfal nor webdav"),
-        Err(Unnamed::NoPath) => return Leave("non-deterministic source without a path"),
-    };
-    let urls = sources.iter().map(|source| &source.url).chain([&destination_url]);
-    if urls.into_iter().any(|url| url.chars().count() > LONGEST_URL) {
-        return Leave("a URL is longer than Rucio's database takes");
-    }
-    let rses: Vec<_> = chosen.iter().map(|(candidate, _)| candidate.rse).collect();
-    Verdict::Submit(Box::new(plan(
-        request.clone(),
-        fts.to_owned(),
-        sources,
-        &rses,
-        destination_url,
-        destination,
-    )))
-}
-
-/// A plan from what was chosen; `rses` are those of the sources, the main one first.
-fn plan(
-    request: Request,
-    fts: String,
-    sources: Vec<Source>,
-    rses: &[&Rse],
-    destination_url: String,
-    destination: &Rse,
-) -> Plan {
-    let main = rses.first().copied().unwrap_or(destination);
-    let (verify, checksum) = checksum::strategy(&request, main, destination);
-    Plan {
-        ipv4: destination.is("use_ipv4") || rses.iter().any(|rse| rse.is("use_ipv4")),
-        s3_alternate: [main, destination].iter().all(|rse| rse.attribute("s3_url_style") != Some("host")),
-        strict_copy: destination.is("strict_copy"),
-        request,
-        fts,
-        sources,
-        destination_url,
-        verify,
-        checksum,
-    }
-}
-
-/// The plan that a claim was made by, from what the claim wrote down; the main source is found as it was chosen. `None` when an
-/// RSE of it is gone.
-pub fn replan(claimed: Claimed, topology: &Topology) -> Option<Plan> {
-    let Claimed { request, fts, destination_url, mut urls, .. } = claimed;
-    let destination = topology.rse(&request.destination)?;
-    let mut used: Vec<(&Replica, &Rse)> =
-        request.replicas.iter().map(|r| Some((r, topology.rse(&r.rse)?))).collect::<Option<_>>()?;
-    used.sort_by_key(|(replica, rse)| {
-        let prepared = request.prepared_source.as_ref() == Some(&rse.id);
-        let distance = topology.distance(&rse.id, &destination.id).unwrap_or(i64::MAX);
-        (!prepared, rse.attribute("fts").is_none(), -replica.ranking, distance, &rse.name)
-    });
-    let source = |(r, _): &(&Replica, &Rse)| {
-        Some(Source { rse: r.rse.clone(), url: urls.remove(&r.rse)?, ranking: r.ranking })
-    };
-    let sources =
-        used.iter().map(source).collect::<Option<Vec<_>>>().filter(|sources| !sources.is_empty())?;
-    let rses: Vec<_> = used.iter().map(|(_, rse)| *rse).collect();
-    Some(plan(request.clone(), fts, sources, &rses, destination_url, destination))
+fn none_left(dropped: &[Strategy]) -> Verdict {
+    let order = [
+        (Strategy::TapeAllowed, End::OnlyTape),
+        (Strategy::SchemeMatch, End::Mismatch),
+        (Strategy::Distance, End::NoSources),
+        (Strategy::SingleHop, End::NoSources),
+        (Strategy::NoTapeOnTheWay, End::NoSources),
+        (Strategy::Open, End::NoSources),
+        (Strategy::Unrestricted, End::NoSources),
+        (Strategy::Named, End::NoSources),
+    ];
+    let first = order.into_iter().find(|(strategy, _)| dropped.contains(strategy));
+    let (end, words) = first.map_or((End::NoSources, "no replica"), |(s, end)| (end, s.reason()));
+    Verdict::End(end, words)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use token_core::UnixSeconds;
 
 use crate::topology::RseId;
 
@@ -63,6 +64,7 @@ impl Attributes {
     pub fn parse(text: Option<&str>) -> Self {
         match text.map(serde_json::from_str) {
             None => Self::Missing,
+            Some(_) if text == Some("") => Self::Missing,
             Some(Ok(Value::Object(map))) => Self::Object(map),
             Some(_) => Self::Unreadable,
         }
@@ -80,9 +82,16 @@ impl Attributes {
         self.get(key).and_then(Value::as_str)
     }
 
-    /// A boolean attribute that is there and not null.
-    pub fn boolean(&self, key: &str) -> Option<bool> {
-        self.get(key).and_then(Value::as_bool)
+    /// Whether an attribute that is there counts as true, as Python sees it: null, zero and what is empty do not.
+    pub fn truth(&self, key: &str) -> Option<bool> {
+        self.get(key).map(|value| match value {
+            Value::Null => false,
+            Value::Bool(truth) => *truth,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+        })
     }
 
     /// `copy_pin_lifetime` as Rucio sends it: 172800 without attributes, -1 without a `lifetime`, and null for a null one.
@@ -132,10 +141,18 @@ pub struct Request {
     pub priority: Option<i64>,
     /// Where it goes.
     pub destination: RseId,
-    /// The source that the preparer chose, if this is a first attempt and the choice is young.
+    /// `source_rse_id` while it is young: what the preparer chose or, in a request that was tried before, the source that failed.
     pub prepared_source: Option<RseId>,
+    /// Whether it was tried before, as another request.
+    pub retried: bool,
+    /// How often.
+    pub retry_count: i64,
     /// `dids.datatype`, for the message.
     pub datatype: Option<String>,
+    /// A dataset that the file is in, where that decides about its path and the attributes name none.
+    pub parent: Option<String>,
+    /// When it was read from the queue.
+    pub seen_at: UnixSeconds,
     /// Available replicas elsewhere.
     pub replicas: Vec<Replica>,
 }
@@ -149,6 +166,12 @@ impl Request {
     /// The VO, as the scope tells it; none is the default VO, `def`.
     pub fn vo(&self) -> Option<&str> {
         self.scope.split_once('@').map(|(_, vo)| vo).filter(|vo| *vo != "def")
+    }
+
+    /// The dataset that paths on non-deterministic storage are made of.
+    pub fn dataset(&self) -> &str {
+        let named = self.attributes.text("ds_name").filter(|name| !name.is_empty());
+        named.or(self.parent.as_deref()).unwrap_or("other")
     }
 
     /// The account without the VO.

@@ -7,6 +7,7 @@
 pub mod claim;
 mod database;
 pub mod heartbeat;
+mod hops;
 mod load;
 pub mod look;
 mod part;

@@ -166,12 +166,18 @@ pub struct SubmitSettings {
     pub files_per_job: usize,
     /// Most jobs being posted at a time.
     pub jobs_in_flight: usize,
-    /// Schemes that transfers may use; empty: all that FTS carries.
+    /// Schemes that transfers may use; empty: all.
     pub schemes: Vec<String>,
+    /// The same for requests that were tried before; empty: as `schemes`.
+    pub failover_schemes: Vec<String>,
     /// Sources named beside the main one; 0 switches multi-source jobs off.
     pub max_extra_sources: usize,
+    /// Whether a request that was tried before takes the source again that failed, while it can be used.
+    pub retry_same_source: bool,
     /// FTS's way to pick among several sources.
     pub selection_strategy: String,
+    /// How long a file may take to come from tape.
+    pub bring_online_s: i64,
     /// Whether RSEs that are not available are submitted to and from all the same.
     pub ignore_availability: bool,
     /// Hours that a file may wait in FTS, by activity, `default` for the others.
@@ -191,8 +197,11 @@ impl Default for SubmitSettings {
             files_per_job: 100,
             jobs_in_flight: 8,
             schemes: Vec::new(),
+            failover_schemes: Vec::new(),
             max_extra_sources: 5,
+            retry_same_source: false,
             selection_strategy: "orderly".into(),
+            bring_online_s: 43_200,
             ignore_availability: false,
             max_time_in_queue_h: [("default".to_owned(), 168)].into(),
             without_token: WithoutToken::default(),
@@ -205,9 +214,12 @@ impl Default for SubmitSettings {
 impl SubmitSettings {
     /// The rules of choice.
     pub fn rules(&self, tokens: Arc<TokenRules>) -> Rules {
+        let carried = |schemes: &[String]| Schemes(schemes.to_vec()).carried();
         Rules {
-            schemes: Schemes(self.schemes.clone()),
+            schemes: carried(&self.schemes),
+            failover_schemes: carried(&self.failover_schemes),
             max_extra_sources: self.max_extra_sources,
+            retry_same_source: self.retry_same_source,
             ignore_availability: self.ignore_availability,
             tokens,
         }
@@ -219,6 +231,7 @@ impl SubmitSettings {
             files_per_job: self.files_per_job,
             max_time_in_queue_h: self.max_time_in_queue_h.clone(),
             selection_strategy: self.selection_strategy.clone(),
+            bring_online_s: self.bring_online_s,
         }
     }
 }

@@ -132,7 +132,7 @@ impl TokenRules {
     /// the RSE's attribute `oidc_support` is true; the table may say otherwise of an RSE.
     pub fn by_token(&self, rse: &Rse, scheme: &str) -> bool {
         let takes = self.entry(rse).and_then(|entry| entry.oidc_support);
-        scheme == "davs" && takes.unwrap_or_else(|| rse.is("oidc_support"))
+        scheme == "davs" && takes.unwrap_or_else(|| rse.has_tokens())
     }
 
     /// What the token for one side of a transfer is asked for with.

@@ -14,6 +14,9 @@ pub enum SubmitFault {
     Refuse503(u32),
     /// All are taken and answered this much later.
     Slow(Duration),
+    /// All are answered as if they were taken, unread and kept nowhere: for comparing submissions that this version refuses, such as
+    /// of tape by token.
+    TakeAll,
 }
 
 impl SubmitFault {
@@ -25,7 +28,7 @@ impl SubmitFault {
                 0 | 1 => *self = Self::None,
                 _ => *left -= 1,
             },
-            Self::None | Self::Slow(_) => (),
+            Self::None | Self::Slow(_) | Self::TakeAll => (),
         }
         if matches!(now, Self::LoseAnswer(0) | Self::Refuse503(0)) { Self::None } else { now }
     }

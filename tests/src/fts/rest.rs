@@ -14,7 +14,7 @@ use axum::routing::{delete, get};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Refusal, container_error, html, json_answer};
-use super::caller::{Caller, User};
+use super::caller::{Caller, User, deterministic_id};
 use super::fault::{DatabaseFault, SubmitFault};
 use super::submission::Submission;
 use super::{Inner, authenticate, bans, change, jobs, store, trust};
@@ -152,6 +152,9 @@ async fn submit(
     if matches!(fault, SubmitFault::Refuse503(_)) {
         return html(StatusCode::SERVICE_UNAVAILABLE, TRY_LATER);
     }
+    if fault == SubmitFault::TakeAll {
+        return take(&caller, &body).unwrap_or_else(|refusal| refusal.into_response());
+    }
     let answer = match accept(&fts, &caller, &method, &headers, &body).await {
         Ok(job_id) => json_answer(StatusCode::OK, &json!({ "job_id": job_id })),
         Err(refusal) => refusal.into_response(),
@@ -166,6 +169,14 @@ async fn submit(
         }
         _ => answer,
     }
+}
+
+/// Answers with the id that a submission asks for.
+fn take(caller: &Caller, body: &[u8]) -> Result<Response, Refusal> {
+    let body: Value = serde_json::from_slice(body).map_err(|_| Refusal::bad("no JSON"))?;
+    let sid = body["params"]["sid"].as_str().unwrap_or_default();
+    let id = deterministic_id(caller.user()?.vo()?, sid);
+    Ok(json_answer(StatusCode::OK, &json!({ "job_id": id })))
 }
 
 /// FTS's words when its database pool is exhausted, its only back-pressure.

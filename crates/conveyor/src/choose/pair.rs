@@ -3,18 +3,32 @@
 use crate::topology::{Protocol, Rse};
 
 /// What Rucio's fts3 transfertool can carry.
-const TRANSFERTOOL: [&str; 10] =
-    ["root", "davs", "https", "http", "file", "storm", "srm+https", "scp", "rsync", "rclone"];
+const TRANSFERTOOL: [&str; 11] =
+    ["root", "davs", "https", "http", "file", "storm", "srm+https", "scp", "rsync", "rclone", "mock"];
 /// Schemes that can be copied into each other.
 const ALIKE: [&str; 4] = ["https", "davs", "srm+https", "cs3s"];
 
-/// The schemes that transfers may use; empty is all that the transfertool carries.
+/// The schemes that transfers may use; empty is all that there are.
 #[derive(Clone, Debug, Default)]
 pub struct Schemes(pub Vec<String>);
 
 impl Schemes {
     fn allows(&self, scheme: &str) -> bool {
-        TRANSFERTOOL.contains(&scheme) && (self.0.is_empty() || self.0.iter().any(|s| s == scheme))
+        self.0.is_empty() || self.0.iter().any(|s| s == scheme)
+    }
+
+    /// Those that the transfertool can carry, of a list that was configured.
+    #[must_use]
+    pub fn carried(self) -> Self {
+        Self(self.0.into_iter().filter(|scheme| TRANSFERTOOL.contains(&scheme.as_str())).collect())
+    }
+
+    /// Those that can be copied to `scheme`, for further sources; for one that the transfertool does not know, all are.
+    fn alike(scheme: &str) -> Self {
+        let known = TRANSFERTOOL.contains(&scheme) && scheme != "mock" || scheme == "magnet";
+        let alike = ALIKE.iter().filter(|s| ALIKE.contains(&scheme) && TRANSFERTOOL.contains(s));
+        let all = alike.copied().chain([scheme]).map(str::to_owned);
+        Self(if known { all.collect() } else { Vec::new() })
     }
 }
 
@@ -27,14 +41,16 @@ pub(super) struct Pair<'a> {
 
 /// The first fitting pair, the destination's order first.
 pub(super) fn best<'a>(source: &'a Rse, destination: &'a Rse, schemes: &Schemes) -> Option<Pair<'a>> {
-    ordered(destination, schemes, |p| p.tpc_write)
-        .into_iter()
-        .find_map(|write| Some(Pair { read: read_protocol(source, &write.scheme, schemes)?, write }))
+    let reads = ordered(source, schemes, |p| p.tpc_read);
+    ordered(destination, schemes, |p| p.tpc_write).into_iter().find_map(|write| {
+        let read = reads.iter().find(|read| compatible(&read.scheme, &write.scheme))?;
+        Some(Pair { read, write })
+    })
 }
 
-/// The source's best protocol that can be copied to `scheme`.
-pub(super) fn read_protocol<'a>(source: &'a Rse, scheme: &str, schemes: &Schemes) -> Option<&'a Protocol> {
-    ordered(source, schemes, |p| p.tpc_read).into_iter().find(|read| compatible(&read.scheme, scheme))
+/// The protocol by which a further source is read when the main one is written with `scheme`.
+pub(super) fn further<'a>(source: &'a Rse, destination: &'a Rse, scheme: &str) -> Option<&'a Protocol> {
+    best(source, destination, &Schemes::alike(scheme)).map(|pair| pair.read)
 }
 
 fn compatible(one: &str, other: &str) -> bool {

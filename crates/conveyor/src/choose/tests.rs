@@ -1,7 +1,10 @@
 use std::collections::HashMap;
 
+use fts_client::VerifyChecksum;
+use token_core::UnixSeconds;
+
 use super::*;
-use crate::request::{Attributes, RequestId};
+use crate::request::{Replica, RequestId};
 use crate::topology::Protocol;
 
 fn protocol(scheme: &str) -> Protocol {
@@ -26,7 +29,11 @@ fn rse(name: &str) -> Rse {
         deterministic: true,
         staging_area: false,
         availability_read: true,
-        attributes: attributes.map(|(k, v)| (k.into(), v.into())).into(),
+        attributes: attributes
+            .into_iter()
+            .chain([(name, "true")])
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect(),
         protocols: vec![protocol("davs")],
         columns: HashMap::new(),
     }
@@ -49,9 +56,17 @@ fn request(sources: &[(&str, i64)]) -> Request {
         priority: None,
         destination: RseId("D".into()),
         prepared_source: None,
+        retried: false,
+        retry_count: 0,
         datatype: None,
+        parent: None,
+        seen_at: UnixSeconds(1_795_458_026),
         replicas: sources.iter().map(replica).collect(),
     }
+}
+
+fn rules() -> Rules {
+    Rules { max_extra_sources: 5, ..Rules::default() }
 }
 
 /// A and B are linked to D at distances 2 and 1; C is not linked.
@@ -60,7 +75,7 @@ fn verdict(request: &Request, change: impl Fn(&mut HashMap<&str, Rse>)) -> Verdi
     change(&mut rses);
     let link = |from: &str, distance| ((RseId(from.into()), RseId("D".into())), distance);
     let topology = Topology::new(rses.into_values().collect(), [link("A", 2), link("B", 1)].into());
-    choose(request, &topology, &Rules { max_extra_sources: 5, ..Rules::default() })
+    choose(request, &topology, &rules())
 }
 
 fn sources(verdict: Verdict) -> Vec<String> {
@@ -85,10 +100,10 @@ fn ranking_comes_before_distance() {
 }
 
 #[test]
-fn a_prepared_source_is_the_only_one_while_it_can_be_used() {
+fn a_prepared_source_is_the_main_one_while_it_can_be_used() {
     let mut request = request(&[("A", 0), ("B", 0)]);
     request.prepared_source = Some(RseId("A".into()));
-    assert_eq!(sources(verdict(&request, |_| ())), ["A"]);
+    assert_eq!(sources(verdict(&request, |_| ())), ["A", "B"]);
     assert_eq!(
         sources(verdict(&request, |rses| rses.get_mut("A").unwrap().availability_read = false)),
         ["B"]
@@ -109,7 +124,7 @@ fn every_reason_has_its_state_and_words() {
     let no_fts = |rses: &mut HashMap<&str, Rse>| drop(rses.get_mut("D").unwrap().attributes.remove("fts"));
     assert_eq!(state(verdict(&one, no_fts)), ("Q", "no `fts` attribute"));
     let tape = |rses: &mut HashMap<&str, Rse>| rses.get_mut("A").unwrap().tape = true;
-    assert_eq!(state(verdict(&one, tape)).0, "Q");
+    assert_eq!(sources(verdict(&one, tape)), ["A"]);
     let mut no_tape = one.clone();
     no_tape.attributes = Attributes::parse(Some(r#"{"allow_tape_source": false}"#));
     assert_eq!(state(verdict(&no_tape, tape)), ("O", "only tape sources"));
@@ -122,12 +137,14 @@ fn every_reason_has_its_state_and_words() {
 }
 
 #[test]
-fn the_named_source_is_the_only_one_and_an_expression_is_left_alone() {
+fn the_named_sources_are_the_only_ones() {
     let mut named = request(&[("A", 0), ("B", 0)]);
     named.attributes = Attributes::parse(Some(r#"{"source_replica_expression": "A"}"#));
     assert_eq!(sources(verdict(&named, |_| ())), ["A"]);
-    named.attributes = Attributes::parse(Some(r#"{"source_replica_expression": "A|B"}"#));
-    assert_eq!(state(verdict(&named, |_| ())).0, "Q");
+    named.attributes = Attributes::parse(Some(r#"{"source_replica_expression": "*\\B"}"#));
+    assert_eq!(sources(verdict(&named, |_| ())), ["A"]);
+    named.attributes = Attributes::parse(Some(r#"{"source_replica_expression": "tier="}"#));
+    assert_eq!(state(verdict(&named, |_| ())), ("N", "no replica at the named source"));
 }
 
 #[test]
@@ -147,4 +164,38 @@ fn checksums_follow_both_ends() {
     assert_eq!(plan(&set("D", "supported_checksums", "none")), (VerifyChecksum::Source, adler.clone()));
     assert_eq!(plan(&set("D", "supported_checksums", "sha1")), (VerifyChecksum::Target, None));
     assert_eq!(plan(&set("A", "verify_checksum", "false")), (VerifyChecksum::Target, adler));
+}
+
+#[test]
+fn a_source_that_failed_is_taken_again_only_where_rucio_is_to_be_followed() {
+    let mut again = request(&[("A", -1), ("B", 0)]);
+    (again.prepared_source, again.retried) = (Some(RseId("A".into())), true);
+    assert_eq!(sources(verdict(&again, |_| ())), ["B", "A"]);
+    let rses = ["A", "B", "D"].map(rse);
+    let link = |from: &str| ((RseId(from.into()), RseId("D".into())), 1);
+    let topology = Topology::new(rses.into(), [link("A"), link("B")].into());
+    let as_rucio = Rules { retry_same_source: true, ..rules() };
+    assert_eq!(sources(choose(&again, &topology, &as_rucio)), ["A", "B"]);
+}
+
+#[test]
+fn a_way_goes_over_others_and_begins_at_the_source_nearest_to_its_end() {
+    let open = |mut rse: Rse| {
+        rse.columns.insert("availability_write".into(), "true".into());
+        rse.attributes.insert("available_for_multihop".into(), "true".into());
+        rse
+    };
+    let link = |from: &str, to: &str, distance| ((RseId(from.into()), RseId(to.into())), distance);
+    let links = [link("A", "H", 1), link("H", "D", 1), link("B", "H", 9), link("C", "A", 1)];
+    let rses = vec![rse("A"), rse("B"), rse("C"), open(rse("H")), rse("D")];
+    let topology = Topology::new(rses, links.into());
+    let hops = |sources: &[(&str, i64)]| match choose(&request(sources), &topology, &rules()) {
+        Verdict::Submit(plan) => plan.hops().into_iter().map(|hop| hop.sources[0].rse.0.clone()).collect(),
+        other => vec![format!("{other:?}")],
+    };
+    assert_eq!(hops(&[("A", 0)]), ["A", "H"]);
+    assert_eq!(hops(&[("A", -1), ("B", 0)]), ["B", "H"], "ranking comes first");
+    // C's own way goes by way of A, which has the file too.
+    assert_eq!(hops(&[("A", -5), ("C", 0)]), ["A", "H"]);
+    assert_eq!(hops(&[("H", -5), ("A", 0)]), ["H"]);
 }

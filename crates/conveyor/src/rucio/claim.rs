@@ -8,8 +8,8 @@ use token_core::UnixSeconds;
 use super::database::Transaction;
 use super::stamp::Stamp;
 use super::statement::{Column, Statement, Value};
-use super::{DatabaseError, During as _, Rucio};
-use crate::choose::End;
+use super::{DatabaseError, During as _, Rucio, hops};
+use crate::choose::{End, Plan};
 use crate::job::Job;
 use crate::request::RequestId;
 
@@ -32,16 +32,21 @@ impl Rucio {
     /// When a statement fails; then nothing is claimed.
     pub async fn claim(
         &self,
-        jobs: Vec<Job>,
+        mut jobs: Vec<Job>,
         fts: &str,
         identity: &Identity,
         now: UnixSeconds,
     ) -> Result<Vec<Job>, DatabaseError> {
-        let now = Stamp::from(now);
+        let (now, seconds) = (Stamp::from(now), now);
         let mut transaction = self.database.begin().await.during(WHAT)?;
+        let waiting = hops::sort_out(&mut transaction, &mut jobs).await?;
         let mut taken = HashSet::new();
-        let rows: Vec<_> =
-            jobs.iter().flat_map(|job| job.plans.iter().map(move |plan| (job, plan))).collect();
+        // Of a file that goes in several hops, its own request is there; those for the hops before are made when it is taken.
+        let there = |job: &Job| if job.is_path() { job.plans.len() - 1 } else { 0 };
+        let rows: Vec<_> = jobs
+            .iter()
+            .flat_map(|job| job.plans.iter().skip(there(job)).map(move |plan| (job, plan)))
+            .collect();
         for rows in rows.chunks(ROWS) {
             let mut query = Statement::new("UPDATE requests SET state = 'G', external_host = ");
             query.bind(fts).push(", last_processed_by = ").bind(self.owner.mark().as_str());
@@ -63,6 +68,10 @@ impl Rucio {
         }
         let mut kept = Vec::with_capacity(jobs.len());
         for job in jobs {
+            if job.is_path() {
+                kept.extend(taken.contains(&RequestId(job.sid.clone())).then_some(job));
+                continue;
+            }
             let Job { id, sid, plans } = job;
             let plans: Vec<_> = plans.into_iter().filter(|plan| taken.contains(&plan.request.id)).collect();
             if plans.iter().any(|plan| plan.request.id.0 == sid) {
@@ -72,9 +81,15 @@ impl Rucio {
                 kept.push(renamed);
             }
         }
+        hops::make(&mut transaction, &kept, fts, &self.owner.mark(), seconds).await?;
+        let made = kept.iter().flat_map(|job| &job.plans).map(|plan| plan.request.id.clone()).collect();
+        let lock = self.database.lock("q");
+        let waiting = hops::wait(&mut transaction, waiting, &made, &lock, seconds).await?;
         let ids: Vec<_> = taken.into_iter().collect();
         unused(&mut transaction, &ids, &now).await?;
-        sources(&mut transaction, &kept, &now).await?;
+        let files = kept.iter().map(|job| (job.plans.as_slice(), job.is_path()));
+        let files: Vec<_> = files.chain(waiting.iter().map(|plans| (plans.as_slice(), true))).collect();
+        sources(&mut transaction, &files, &now).await?;
         transaction.commit().await.during(WHAT)?;
         Ok(kept)
     }
@@ -126,6 +141,7 @@ impl Rucio {
         let released = rows.iter().map(|row| row.id(0).map(RequestId)).collect::<Result<Vec<_>, _>>();
         let released = released.during(WHAT)?;
         unused(&mut transaction, &released, &now).await?;
+        hops::unmake(&mut transaction, job).await?;
         transaction.commit().await.during(WHAT)?;
         Ok(released.len())
     }
@@ -189,24 +205,37 @@ async fn unused(
     Ok(())
 }
 
-/// One row a source, as Rucio keeps them: the poller finds the source that FTS used by its URL.
-async fn sources(transaction: &mut Transaction, jobs: &[Job], now: &Stamp) -> Result<(), DatabaseError> {
-    let plans = jobs.iter().flat_map(|job| &job.plans);
-    let rows: Vec<_> = plans.flat_map(|plan| plan.sources.iter().map(move |source| (plan, source))).collect();
+/// One row a source, as Rucio keeps them: the poller finds the source that FTS used by its URL. Of several hops of a file, the request
+/// that they are for has the sources of all.
+async fn sources(
+    transaction: &mut Transaction,
+    files: &[(&[Plan], bool)],
+    now: &Stamp,
+) -> Result<(), DatabaseError> {
+    let own = files.iter().flat_map(|(plans, _)| *plans).map(|plan| (&plan.request.id, plan));
+    let of_all = files.iter().filter(|(_, path)| *path).flat_map(|(plans, _)| {
+        let (last, before) = plans.split_last().map_or((None, *plans), |(last, before)| (Some(last), before));
+        before.iter().filter_map(move |plan| Some((&last?.request.id, plan)))
+    });
+    let rows =
+        own.chain(of_all).flat_map(|(id, plan)| plan.sources.iter().map(move |source| (id, plan, source)));
+    // Two files that wait for one hop both name its source.
+    let mut seen = HashSet::new();
+    let rows: Vec<_> = rows.filter(|(id, _, source)| seen.insert((*id, &source.rse))).collect();
     for rows in rows.chunks(ROWS) {
         let mut query = Statement::new(
             "INSERT INTO sources (request_id, scope, name, rse_id, dest_rse_id, url, bytes, ranking, is_using, created_at, \
              updated_at) ",
         );
         query.rows([
-            Column::ids(rows.iter().map(|(plan, _)| &plan.request.id)),
-            Column::texts(rows.iter().map(|(plan, _)| plan.request.scope.as_str())),
-            Column::texts(rows.iter().map(|(plan, _)| plan.request.name.as_str())),
-            Column::rses(rows.iter().map(|(_, source)| Some(&source.rse))),
-            Column::rses(rows.iter().map(|(plan, _)| Some(&plan.request.destination))),
-            Column::texts(rows.iter().map(|(_, source)| source.url.as_str())),
-            Column::Integers(rows.iter().map(|(plan, _)| plan.request.bytes).collect()),
-            Column::Integers(rows.iter().map(|(_, source)| Some(source.ranking)).collect()),
+            Column::ids(rows.iter().map(|(id, ..)| *id)),
+            Column::texts(rows.iter().map(|(_, plan, _)| plan.request.scope.as_str())),
+            Column::texts(rows.iter().map(|(_, plan, _)| plan.request.name.as_str())),
+            Column::rses(rows.iter().map(|(.., source)| Some(&source.rse))),
+            Column::rses(rows.iter().map(|(_, plan, _)| Some(&plan.request.destination))),
+            Column::texts(rows.iter().map(|(.., source)| source.url.as_str())),
+            Column::Integers(rows.iter().map(|(_, plan, _)| plan.request.bytes).collect()),
+            Column::Integers(rows.iter().map(|(.., source)| Some(source.ranking)).collect()),
             Column::Each(Value::Literal("TRUE")),
             Column::Each(now.into()),
             Column::Each(now.into()),
@@ -214,7 +243,7 @@ async fn sources(transaction: &mut Transaction, jobs: &[Job], now: &Stamp) -> Re
         // A retried request has its row already, perhaps with an older URL: the one that is posted counts.
         query.push(
             " ON CONFLICT (request_id, rse_id, scope, name) DO UPDATE \
-             SET is_using = TRUE, url = excluded.url, updated_at = excluded.updated_at",
+             SET is_using = TRUE, dest_rse_id = excluded.dest_rse_id, url = excluded.url, updated_at = excluded.updated_at",
         );
         transaction.execute(query).await.during("writing sources")?;
     }

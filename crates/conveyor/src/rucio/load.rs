@@ -1,19 +1,19 @@
 //! Reads the topology.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::database::Row;
 use super::statement::Statement;
 use super::{DatabaseError, During as _, Rucio};
-use crate::topology::{Protocol, Rse, RseId, Topology};
+use crate::topology::{Options, Protocol, Rse, RseId, Topology};
 
 const WHAT: &str = "reading RSEs and distances";
 
 impl Rucio {
-    /// All RSEs of the VO that are not deleted, with attributes, protocols and distances: four statements, however many
-    /// requests wait.
+    /// All RSEs of the VO that are not deleted, with attributes, protocols and distances, and Rucio's own configuration:
+    /// six statements, however many requests wait.
     ///
     /// # Errors
     /// When a statement fails.
@@ -45,7 +45,26 @@ impl Rucio {
                 id,
             });
         }
-        Ok(Topology::new(rses, self.distances().await?))
+        let topology = Topology::new(rses, self.distances().await?);
+        Ok(topology.configured(self.options().await?, self.admins().await?))
+    }
+
+    /// What stands in the database; what stands in `rucio.cfg` beside it wins in Rucio, and is not seen here.
+    async fn options(&self) -> Result<Options, DatabaseError> {
+        let rows = Statement::new("SELECT section, opt, value FROM configs WHERE value IS NOT NULL");
+        let rows = self.database.fetch(rows).await.during("reading Rucio's configuration")?;
+        let option = |row: &Row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?));
+        rows.iter().map(option).collect::<Result<_, sqlx::Error>>().during(WHAT)
+    }
+
+    /// The accounts for which restricted RSEs are open.
+    async fn admins(&self) -> Result<HashSet<String>, DatabaseError> {
+        let rows = Statement::new(
+            "SELECT a.account FROM accounts a JOIN account_attr_map m ON m.account = a.account \
+             WHERE m.key = 'admin' AND m.value = 'true' AND a.status = 'ACTIVE'",
+        );
+        let rows = self.database.fetch(rows).await.during("reading accounts")?;
+        rows.iter().map(|row| row.get(0)).collect::<Result<_, sqlx::Error>>().during(WHAT)
     }
 
     async fn protocols(&self) -> Result<HashMap<RseId, Vec<Protocol>>, DatabaseError> {

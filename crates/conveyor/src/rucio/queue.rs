@@ -58,7 +58,7 @@ pub struct Claimed {
 macro_rules! request_columns {
     () => {
         "r.id, r.scope, r.name, r.rule_id, r.activity, r.bytes, r.md5, r.adler32, r.account, r.attributes, r.priority, \
-         r.dest_rse_id, r.source_rse_id, r.previous_attempt_id, r.requested_at, r.created_at, d.datatype"
+         r.dest_rse_id, r.source_rse_id, r.previous_attempt_id, r.requested_at, r.created_at, d.datatype, r.retry_count"
     };
 }
 
@@ -172,13 +172,15 @@ impl Rucio {
             rows.iter().map(|row| request(row, now)).collect::<Result<Vec<_>, _>>().during(WHAT)?;
         drop(rows);
         let mut replicas = self.replicas(&requests).await?;
+        let mut parents = self.parents(&requests).await?;
         for request in &mut requests {
             request.replicas = replicas.remove(&request.id).unwrap_or_default();
+            request.parent = parents.remove(&request.id);
         }
         Ok(requests)
     }
 
-    /// Available replicas at other RSEs, with the ranking that earlier tries gave them.
+    /// Available replicas at other RSEs, the oldest first, with the ranking that earlier tries gave them.
     pub(super) async fn replicas(
         &self,
         requests: &[Request],
@@ -190,7 +192,7 @@ impl Rucio {
              JOIN rses ON rses.id = rep.rse_id AND NOT rses.deleted \
              LEFT JOIN sources s ON s.request_id = r.id AND s.rse_id = rep.rse_id WHERE r.id",
         );
-        query.among(requests.iter().map(|request| &request.id)).push(" ORDER BY rep.rse_id");
+        query.among(requests.iter().map(|request| &request.id)).push(" ORDER BY rep.created_at, rep.rse_id");
         let mut replicas: HashMap<RequestId, Vec<Replica>> = HashMap::new();
         for row in self.database.fetch(query).await.during("reading replicas")? {
             let replica = Replica {
@@ -203,6 +205,26 @@ impl Rucio {
         Ok(replicas)
     }
 
+    /// A dataset of each file whose path at its destination is made of one and whose request names none.
+    pub(super) async fn parents(
+        &self,
+        requests: &[Request],
+    ) -> Result<HashMap<RequestId, String>, DatabaseError> {
+        let unnamed = |request: &&Request| request.attributes.text("ds_name").is_none_or(str::is_empty);
+        let unnamed: Vec<_> = requests.iter().filter(unnamed).map(|request| &request.id).collect();
+        if unnamed.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut query = Statement::new(
+            "SELECT r.id, c.name FROM requests r JOIN rses ON rses.id = r.dest_rse_id AND NOT rses.deterministic \
+             JOIN contents c ON c.child_scope = r.scope AND c.child_name = r.name AND c.did_type = 'D' WHERE r.id",
+        );
+        query.among(unnamed).push(" ORDER BY c.scope DESC, c.name DESC");
+        let rows = self.database.fetch(query).await.during("reading datasets")?;
+        let parent = |row: &Row| Ok((RequestId(row.id(0)?), row.get(1)?));
+        rows.iter().map(parent).collect::<Result<_, sqlx::Error>>().during(WHAT)
+    }
+
     /// The VO's open claims that nobody works on any more: of this process from an earlier pass, of a dead process of this host, or
     /// old ones. Rucio's own submitter leaves `external_id` empty in `G`, so its rows are not among them.
     ///
@@ -213,15 +235,15 @@ impl Rucio {
         let mut claims = Vec::new();
         let ago = Stamp::from(UnixSeconds(now.0 - OLD_S));
         for row in self.database.fetch(Statement::new(CLAIMED).with(self.vo.as_str())).await.during(WHAT)? {
-            let mark: Option<String> = row.get(20).during(WHAT)?;
-            let claimed_at = row.time(21).during(WHAT)?;
+            let mark: Option<String> = row.get(21).during(WHAT)?;
+            let claimed_at = row.time(22).during(WHAT)?;
             if !self.owner.may_resolve(mark.as_deref(), claimed_at < ago, alive) {
                 continue;
             }
             claims.push(Claimed {
-                job: row.get(17).during(WHAT)?,
-                fts: row.get(18).during(WHAT)?,
-                destination_url: row.get(19).during(WHAT)?,
+                job: row.get(18).during(WHAT)?,
+                fts: row.get(19).during(WHAT)?,
+                destination_url: row.get(20).during(WHAT)?,
                 request: request(&row, now).during(WHAT)?,
                 urls: HashMap::new(),
             });
@@ -230,10 +252,13 @@ impl Rucio {
             let mut at: HashMap<RequestId, &mut Claimed> =
                 claims.iter_mut().map(|claimed| (claimed.request.id.clone(), claimed)).collect();
             let mut sources = Statement::new(
-                "SELECT request_id, rse_id, url, coalesce(ranking, 0) FROM sources \
-                 WHERE is_using AND url IS NOT NULL AND request_id",
+                "SELECT s.request_id, s.rse_id, s.url, coalesce(s.ranking, 0) FROM sources s \
+                 JOIN requests r ON r.id = s.request_id AND r.dest_rse_id = s.dest_rse_id \
+                 JOIN replicas rep ON rep.scope = s.scope AND rep.name = s.name AND rep.rse_id = s.rse_id \
+                 WHERE s.is_using AND s.url IS NOT NULL AND s.request_id",
             );
-            sources.among(at.keys());
+            // Where it goes in several hops, the sources of the others stand there too, each with its own destination.
+            sources.among(at.keys()).push(" ORDER BY rep.created_at, rep.rse_id");
             for source in self.database.fetch(sources).await.during(WHAT)? {
                 let Some(claimed) = at.get_mut(&RequestId(source.id(0).during(WHAT)?)) else { continue };
                 let rse = RseId(source.id(1).during(WHAT)?);
@@ -248,9 +273,9 @@ impl Rucio {
 
 pub(super) fn request(row: &Row, now: UnixSeconds) -> Result<Request, sqlx::Error> {
     let attributes: Option<String> = row.get(9)?;
-    let retried = row.optional_id(13)?;
+    let retried = row.optional_id(13)?.is_some();
     let requested_at = row.optional_time(14)?;
-    // Rucio keeps a failed attempt's source in the new request; only a first attempt's is a preparer's choice.
+    // Rucio keeps a failed attempt's source in the new request; a first attempt's is a preparer's choice.
     let young = requested_at.is_none_or(|at| at > Stamp::from(UnixSeconds(now.0 - PREPARED_LIFE_S)));
     let prepared = row.optional_id(12)?;
     Ok(Request {
@@ -266,8 +291,12 @@ pub(super) fn request(row: &Row, now: UnixSeconds) -> Result<Request, sqlx::Erro
         attributes: Attributes::parse(attributes.as_deref()),
         priority: row.optional_integer(10)?,
         destination: RseId(row.id(11)?),
-        prepared_source: prepared.map(RseId).filter(|_| young && retried.is_none()),
+        prepared_source: prepared.map(RseId).filter(|_| young),
+        retried,
+        retry_count: row.optional_integer(17)?.unwrap_or_default(),
         datatype: row.get(16)?,
+        parent: None,
+        seen_at: now,
         replicas: Vec::new(),
     })
 }

@@ -2,7 +2,7 @@
 
 use daemon::sqlite::Used;
 
-pub(super) const USED: [Used; 13] = [
+pub(super) const USED: [Used; 17] = [
     (
         "requests",
         &[
@@ -23,6 +23,8 @@ pub(super) const USED: [Used; 13] = [
             "md5",
             "adler32",
             "dest_url",
+            "did_type",
+            "retry_count",
             "submitted_at",
             "err_msg",
             "requested_at",
@@ -75,7 +77,23 @@ pub(super) const USED: [Used; 13] = [
         ],
     ),
     ("distances", &["src_rse_id", "dest_rse_id", "distance"]),
-    ("replicas", &["rse_id", "scope", "name", "path", "state"]),
+    (
+        "replicas",
+        &[
+            "rse_id",
+            "scope",
+            "name",
+            "bytes",
+            "md5",
+            "adler32",
+            "path",
+            "state",
+            "lock_cnt",
+            "tombstone",
+            "created_at",
+            "updated_at",
+        ],
+    ),
     (
         "sources",
         &[
@@ -105,9 +123,16 @@ pub(super) const USED: [Used; 13] = [
             "updated_at",
         ],
     ),
-    ("configs", &["section", "opt", "value"]),
     ("rules", &["id", "expires_at", "child_rule_id"]),
-    ("transfer_hops", &["next_hop_request_id"]),
+    (
+        "transfer_hops",
+        &["request_id", "next_hop_request_id", "initial_request_id", "created_at", "updated_at"],
+    ),
+    ("updated_rse_counters", &["id", "rse_id", "files", "bytes", "created_at", "updated_at"]),
+    ("contents", &["scope", "name", "child_scope", "child_name", "did_type"]),
+    ("configs", &["section", "opt", "value"]),
+    ("accounts", &["account", "status"]),
+    ("account_attr_map", &["account", "key", "value"]),
     ("dids", &["scope", "name", "datatype"]),
     ("messages", &["id", "event_type", "payload", "payload_nolimit", "services", "created_at", "updated_at"]),
 ];

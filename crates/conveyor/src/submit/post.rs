@@ -50,7 +50,7 @@ impl Submitter {
     /// one that held a connection would hold up all.
     pub(super) async fn post(&self, party: &Party, job: Job, topology: &Topology) -> Vec<(Job, End)> {
         match self.post_whole(party, &job, topology).await {
-            Posted::End(End::Refused(_)) if job.plans.len() > 1 => vec![(job, End::Apart)],
+            Posted::End(End::Refused(_)) if job.plans.len() > 1 && !job.is_path() => vec![(job, End::Apart)],
             Posted::End(end) => vec![(job, end)],
             Posted::Found(status) => adopt(job, &status),
         }

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::post::{End, FIELDS, adopt};
 use super::{Party, Pass, Submitter};
 use crate::choose::{Plan, replan};
-use crate::job::Job;
+use crate::job::{Job, in_order};
 use crate::request::RequestKey;
 use crate::rucio::DatabaseError;
 use crate::rucio::queue::Claimed;
@@ -37,7 +37,8 @@ impl Submitter {
                 continue;
             };
             let plans: Vec<Plan> =
-                claims.into_iter().filter_map(|claimed| replan(claimed, topology)).collect();
+                claims.into_iter().filter_map(|claimed| replan(claimed, topology, &self.rules)).collect();
+            let plans = in_order(plans);
             let Some(id) = JobId::parse(&id).filter(|_| plans.len() == files) else {
                 if self.memory.is_new(format!("claim {id}")) {
                     warn!(

@@ -46,11 +46,11 @@ impl Rucio {
             });
         }
         let topology = Topology::new(rses, self.distances().await?);
-        Ok(topology.configured(self.options().await?, self.admins().await?))
+        Ok(topology.configured(self.all_options().await?, self.admins().await?))
     }
 
     /// What stands in the database; what stands in `rucio.cfg` beside it wins in Rucio, and is not seen here.
-    async fn options(&self) -> Result<Options, DatabaseError> {
+    async fn all_options(&self) -> Result<Options, DatabaseError> {
         let rows = Statement::new("SELECT section, opt, value FROM configs WHERE value IS NOT NULL");
         let rows = self.database.fetch(rows).await.during("reading Rucio's configuration")?;
         let option = |row: &Row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?));

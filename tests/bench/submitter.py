@@ -137,15 +137,14 @@ class Bench:
     def conveyor(self, seeded, count):
         with self.copy(seeded) as database:
             def run():
-                start = time.monotonic()
-                process = subprocess.Popen(
-                    [ROOT / 'target/release/conveyor', '--config', self.conveyor_toml(database), '--run-once', '--json'],
-                    stdout=subprocess.PIPE, stderr=open(self.folder / 'conveyor.log', 'w'))
-                _, status, used = os.wait4(process.pid, 0)
-                wall = time.monotonic() - start
-                if status:
+                took = self.folder / 'took.json'
+                done = subprocess.run(
+                    [sys.executable, '-I', '-S', ROOT / 'tests/bench/child.py', took, ROOT / 'target/release/conveyor',
+                     '--config', self.conveyor_toml(database), '--run-once', '--json'],
+                    stdout=subprocess.DEVNULL, stderr=open(self.folder / 'conveyor.log', 'w'))
+                if done.returncode:
                     say(f'conveyor failed: {(self.folder / "conveyor.log").read_text().splitlines()[-1:]}')
-                return {'wall': wall, 'cpu': used.ru_utime + used.ru_stime, 'rss': used.ru_maxrss}
+                return json.loads(took.read_text())
             return self.measured(database, count, run)
 
     def delays(self, seeded):

@@ -12,6 +12,8 @@ mod database;
 mod fresh;
 #[path = "interop/needed.rs"]
 mod needed;
+#[path = "exchange_mariadb/retire.rs"]
+mod retire;
 #[path = "exchange_mariadb/site.rs"]
 mod site;
 #[path = "exchange_mariadb/tells.rs"]

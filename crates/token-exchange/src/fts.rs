@@ -11,6 +11,7 @@ mod place;
 pub mod provider;
 pub mod remembered;
 pub mod renew;
+pub mod retire;
 mod revive;
 mod schema;
 mod statement;

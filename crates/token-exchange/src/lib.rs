@@ -19,6 +19,7 @@ pub mod fts3config;
 pub mod issuers;
 pub mod plan;
 pub mod refresh;
+pub mod retire;
 mod run;
 pub mod settings;
 pub mod worker;

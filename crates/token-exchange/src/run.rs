@@ -109,6 +109,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         in_flight: settings.worker.in_flight,
         margin: settings.refresh.margin(),
     });
+    let retirement = settings.retire.retirement(fts.clone(), Arc::clone(&clock));
     let worker = Worker {
         fts: fts.handing_over_managed(settings.refresh.managed()),
         planning,
@@ -121,9 +122,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let work = async {
         if arguments.run_once {
-            let report = worker.rounds().await.map_err(Failure::runtime)?;
+            let mut report = worker.rounds().await.map_err(Failure::runtime)?;
             renewer.adopt().await.map_err(Failure::runtime)?;
             renewer.rounds().await.map_err(Failure::runtime)?;
+            if let Some(retirement) = &retirement {
+                report.retired = retirement.walk(&shutdown.soft).await.map_err(Failure::runtime)?;
+            }
             account(&report, &keeper);
             print(&report, arguments.json);
             return Ok(());
@@ -134,11 +138,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 Service::new(Arc::clone(&renewer), folder, within).run(&shutdown.soft).await;
             }
         };
+        let retiring = async {
+            if let Some(retirement) = &retirement {
+                retirement.run(&shutdown.soft).await;
+            }
+        };
         let lanes = async {
             tokio::join!(
                 worker.forever(|report| account(report, &keeper)),
                 lane::run(&renewer, &shutdown.soft),
-                service
+                service,
+                retiring
             )
         };
         tokio::select! {
@@ -203,6 +213,7 @@ fn print(report: &Report, json: bool) {
     println!("released   {}", report.released);
     println!("failed     {}", report.failed);
     println!("cancelled  {}", report.cancelled);
+    println!("retired    {} tokens", report.retired);
     for (reason, files) in &report.waiting {
         println!("waiting    {files}: {reason}");
     }

@@ -17,6 +17,7 @@ pub use issuer::{ExchangeIssuer, ProviderSettings};
 use crate::fts::Place;
 use crate::plan::{IssuerRule, Planning};
 use crate::refresh::settings::RefreshSettings;
+use crate::retire::RetireSettings;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +44,9 @@ pub struct Settings {
     /// How tokens that were handed over stay fresh.
     #[serde(default)]
     pub refresh: RefreshSettings,
+    /// Old tokens in FTS's database.
+    #[serde(default)]
+    pub retire: RetireSettings,
     /// Where tokens outlive a restart; without it they live in memory.
     #[serde(default)]
     pub cache: Option<CacheSettings>,

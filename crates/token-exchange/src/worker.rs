@@ -44,6 +44,8 @@ pub struct Report {
     pub waiting: BTreeMap<String, usize>,
     /// Jobs whose lease was lost to another worker.
     pub lost: usize,
+    /// Old tokens deleted; with --run-once only, the daemon tells it in a line of its own.
+    pub retired: usize,
 }
 
 /// Works.

@@ -26,7 +26,7 @@ use show::Screen;
 /// Submits transfers to FTS3, watches, changes and lists them.
 #[derive(Parser)]
 #[command(name = "fts-client", version, after_help = HELP)]
-struct Arguments {
+pub(crate) struct Arguments {
     /// Print JSON: one object, or one list.
     #[arg(short = 'j', long, global = true)]
     json: bool,

@@ -19,7 +19,7 @@ use token_core::{AccessToken, Found, Places};
 /// Looks at WLCG tokens, and gets them.
 #[derive(Parser)]
 #[command(name = "wlcg-token", version)]
-struct Arguments {
+pub(crate) struct Arguments {
     /// Print one JSON object.
     #[arg(long, global = true)]
     json: bool,

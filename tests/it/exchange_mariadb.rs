@@ -5,6 +5,8 @@
 //! `./tests/run` starts one.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "exchange_mariadb/blame.rs"]
+mod blame;
 #[path = "contract_worker/database.rs"]
 #[expect(dead_code, reason = "SQLite is for the other test that has this")]
 mod database;

@@ -3,7 +3,10 @@
 //! A storage answers the same for a token that has ended, has the wrong audience, path, right or issuer, or is none at all: the
 //! reason never says which. It does say which side refused (observed: FTS 3.14.4, gfal2 2.21.3, davix 0.8.10, XRootD 5.5.3).
 
+mod cause;
+
 use crate::plan::Side;
+pub use cause::{Cause, Failure, Fault, UsedToken, fault};
 
 /// What was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -91,7 +91,7 @@ pub(crate) async fn show(
             page::print(*json, &explained, explain::Explained::page)
         }
         Command::Status { json } => {
-            let status = status::status(fts, issuers, now).await.map_err(database)?;
+            let status = status::status(fts, planning, issuers, now).await.map_err(database)?;
             page::print(*json, &status, status::Status::page)
         }
     }

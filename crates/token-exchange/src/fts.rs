@@ -3,6 +3,7 @@
 
 mod database;
 mod dialect;
+pub mod failed;
 pub mod hand_over;
 pub mod lease;
 pub mod look;
@@ -103,8 +104,9 @@ pub struct FtsDatabase {
     database: Database,
     /// Whether `t_token` has the columns of schema 9.1.0.
     older_columns: bool,
-    /// How the index on a file's state is named after `t_file f`.
+    /// How the index on a file's state is named after `t_file f`, and that on its end.
     state_index: &'static str,
+    end_index: &'static str,
     /// Whether `fts_url_copy` asks for the tokens that we hand over.
     managed: bool,
 }
@@ -128,11 +130,13 @@ impl FtsDatabase {
             }
         }
         let older_columns = schema::has_older_columns(&database).await.during("reading the schema")?;
-        let state_index = schema::state_index(&database).await.during("reading the schema")?;
-        Ok(Self { database, older_columns, state_index, managed: false })
+        let state_index =
+            schema::forced(&database, &schema::STATE_INDEX).await.during("reading the schema")?;
+        let end_index = schema::forced(&database, &schema::END_INDEX).await.during("reading the schema")?;
+        Ok(Self { database, older_columns, state_index, end_index, managed: false })
     }
 
-    /// Makes our two tables, `token_exchange_lease` and `token_exchange_token`; the only things we ever add to FTS's database.
+    /// Makes our tables, `token_exchange_lease`, `token_exchange_token` and `token_exchange_look`; the only things we ever add to FTS's database.
     ///
     /// # Errors
     /// When a statement fails.

@@ -13,6 +13,7 @@ pub mod blame;
 mod command;
 pub mod decide;
 pub mod endpoint;
+mod failed;
 pub mod fresh;
 pub mod fts;
 pub mod fts3config;

@@ -5,7 +5,7 @@ use token_core::{ANY_AUDIENCE, Claims, Operation, Scope, ScopeError, ScopeSet, S
 
 use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity, Write};
 
-mod file;
+pub(crate) mod file;
 
 pub use file::{Identity, IssuerRule, Mode, Planning, Sided};
 

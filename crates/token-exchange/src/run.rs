@@ -11,6 +11,7 @@ use tracing::info;
 
 use crate::about::{self, ABOUT};
 use crate::command::{Command, show};
+use crate::failed::Watch;
 use crate::fresh::lane;
 use crate::fresh::renewer::Renewer;
 use crate::fts::{DatabaseError, FtsDatabase};
@@ -71,7 +72,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let fts = FtsDatabase::open(&place, &tls).await.map_err(database)?;
     if let Some(Command::InitDb) = arguments.command {
         fts.init().await.map_err(Failure::runtime)?;
-        info!(database = %place, "tables token_exchange_lease and token_exchange_token are there");
+        info!(database = %place, "tables token_exchange_lease, token_exchange_token and token_exchange_look are there");
         return Ok(());
     }
     let known = issuers::known(&settings, &fts.providers().await.map_err(database)?);
@@ -110,6 +111,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         margin: settings.refresh.margin(),
     });
     let retirement = settings.retire.retirement(fts.clone(), Arc::clone(&clock));
+    let watch = Watch { fts: fts.clone(), endpoints: planning.endpoints.clone(), clock: Arc::clone(&clock) };
     let worker = Worker {
         fts: fts.handing_over_managed(settings.refresh.managed()),
         planning,
@@ -148,7 +150,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 worker.forever(|report| account(report, &keeper)),
                 lane::run(&renewer, &shutdown.soft),
                 service,
-                retiring
+                retiring,
+                watch.run(&shutdown.soft)
             )
         };
         tokio::select! {

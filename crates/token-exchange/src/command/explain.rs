@@ -6,6 +6,7 @@ use serde::Serialize;
 use token_core::UnixSeconds;
 
 use super::page::{Page, span};
+use crate::blame::{Fault, fault};
 use crate::fts::look::{SeenFile, SeenLease};
 use crate::fts::waiting::Subject;
 use crate::fts::{DatabaseError, FtsDatabase};
@@ -91,7 +92,9 @@ pub(super) async fn explain(
     let source = told(fts, planning, &seen, Side::Source, &subjects, now).await?;
     let destination = told(fts, planning, &seen, Side::Destination, &subjects, now).await?;
     let lease = fts.lease_of(&seen.job).await?.map(|lease| lease_told(&lease, now));
-    let verdict = verdict(&seen, lease.as_ref(), [&source, &destination], now);
+    let failure = if seen.state == "FAILED" && fts.shape().await?.1 { fts.failure(id).await? } else { None };
+    let blamed = failure.as_ref().and_then(|failure| fault(failure, &planning.endpoints));
+    let verdict = verdict(&seen, lease.as_ref(), [&source, &destination], blamed.as_ref());
     Ok(Some(Explained {
         file_id: id,
         planned: seen.file.planned.clone(),
@@ -182,18 +185,18 @@ fn lease_told(lease: &SeenLease, now: UnixSeconds) -> LeaseTold {
 }
 
 /// What the state and the reason say.
-fn verdict(seen: &SeenFile, lease: Option<&LeaseTold>, sides: [&SideTold; 2], now: UnixSeconds) -> String {
+fn verdict(
+    seen: &SeenFile,
+    lease: Option<&LeaseTold>,
+    sides: [&SideTold; 2],
+    fault: Option<&Fault>,
+) -> String {
     match seen.state.as_str() {
         "TOKEN_PREP" => waits(seen, lease, sides),
-        "FAILED" => {
-            let reason = seen.first_reason.as_deref().or(seen.reason.as_deref()).unwrap_or_default();
-            let told = tells(reason);
-            let ended = [(Side::Source, sides[0]), (Side::Destination, sides[1])]
-                .into_iter()
-                .filter_map(|(side, told)| ended(side, told, seen, now))
-                .collect::<Vec<_>>();
-            [vec![told], ended].concat().join("; ")
-        }
+        "FAILED" => fault.map_or_else(
+            || tells(seen.first_reason.as_deref().or(seen.reason.as_deref())),
+            |fault| format!("the {} token: {}", fault.side.to_lowercase(), fault.words()),
+        ),
         "CANCELED" => "it was cancelled".into(),
         "NOT_USED" => "it waits for another row of its job, or is not needed any more".into(),
         state => format!("its tokens are handed over; what becomes of it now ({state}) is FTS's"),
@@ -218,27 +221,13 @@ fn waits(seen: &SeenFile, lease: Option<&LeaseTold>, sides: [&SideTold; 2]) -> S
     }
 }
 
-/// Whether a token had ended when the transfer began or ended.
-fn ended(side: Side, told: &SideTold, seen: &SeenFile, now: UnixSeconds) -> Option<String> {
-    let token = told.token.as_ref()?;
-    let end = UnixSeconds(now.0 + token.lives_s?);
-    let name = side.name().to_lowercase();
-    if seen.started.is_some_and(|start| start >= end) {
-        return Some(format!("the {name} token had ended before the transfer began"));
+/// What a reason tells that speaks of no token.
+fn tells(reason: Option<&str>) -> String {
+    match reason {
+        None => "FTS gives no reason".into(),
+        Some(reason) if reason.starts_with("[token-exchange]") => "we failed it: the reason says why".into(),
+        Some(_) => "FTS failed it, for no token's reason".into(),
     }
-    let during = seen.finished.is_some_and(|finish| finish >= end);
-    during.then(|| format!("the {name} token ended during the transfer"))
-}
-
-/// What a reason tells.
-fn tells(reason: &str) -> String {
-    if reason.starts_with("[token-exchange]") {
-        return "we failed it: the reason says which token can't be had, and why".into();
-    }
-    if reason.is_empty() {
-        return "FTS gives no reason".into();
-    }
-    "FTS failed it".into()
 }
 
 impl Explained {

@@ -6,7 +6,13 @@ use token_core::UnixSeconds;
 
 use super::ShownIssuer;
 use super::page::{Page, span};
+use crate::failed;
+use crate::fts::failed::Span;
 use crate::fts::{DatabaseError, FtsDatabase};
+use crate::plan::Planning;
+
+/// In seconds.
+const HOUR: i64 = 3600;
 
 /// How things stand.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +25,18 @@ pub(super) struct Status {
     backlog: Vec<Waiting>,
     leases: LeaseStatus,
     tokens: Vec<TokenStatus>,
+    /// What FTS failed within the last hour for a token's reason.
+    failed: Vec<Failed>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Failed {
+    side: &'static str,
+    endpoint: String,
+    why: String,
+    files: usize,
+    /// One of them.
+    file_id: i64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -62,6 +80,7 @@ struct TokenStatus {
 /// Looks.
 pub(super) async fn status(
     fts: &FtsDatabase,
+    planning: &Planning,
     issuers: Vec<ShownIssuer>,
     now: UnixSeconds,
 ) -> Result<Status, DatabaseError> {
@@ -71,6 +90,7 @@ pub(super) async fn status(
     let beat = fts.fts_token_beat().await?;
     let fts_token = beat.map(|(host, at)| (host, at.map(ago)));
     let (mut backlog, mut leases, mut tokens) = (Vec::new(), LeaseStatus::default(), Vec::new());
+    let mut failed = Vec::new();
     if initialised {
         for group in fts.backlog(now).await? {
             let why = match (group.leased, group.message) {
@@ -97,9 +117,14 @@ pub(super) async fn status(
                 last_ends_in_s: held.last_end.map(ahead),
             });
         }
+        let hour = Span { from: UnixSeconds(now.0 - HOUR), to: now };
+        for (fault, (files, file_id)) in failed::count(fts, &planning.endpoints, hour).await? {
+            let why = fault.words();
+            failed.push(Failed { side: fault.side, endpoint: fault.endpoint, why, files, file_id });
+        }
     }
     let issuers = issuers.into_iter().map(|issuer| of(issuer, &backlog, &tokens)).collect();
-    Ok(Status { schema, initialised, fts_token, issuers, backlog, leases, tokens })
+    Ok(Status { schema, initialised, fts_token, issuers, backlog, leases, tokens, failed })
 }
 
 fn of(issuer: ShownIssuer, backlog: &[Waiting], tokens: &[TokenStatus]) -> IssuerStatus {
@@ -175,6 +200,13 @@ impl Status {
                     left(token.first_ends_in_s),
                     left(token.last_ends_in_s)
                 ),
+            );
+        }
+        for Failed { side, endpoint, why, files, file_id } in &self.failed {
+            let side = side.to_lowercase();
+            page.line(
+                "failed",
+                format!("{files} in the last hour at the {side} {endpoint} (file {file_id}): {why}"),
             );
         }
         page

@@ -1,4 +1,4 @@
-//! The tables and columns we use, and the two tables that are ours.
+//! The tables and columns we use, and the tables that are ours.
 
 use daemon::sqlite::Used;
 
@@ -67,9 +67,10 @@ pub(super) const MAJOR: i64 = 10;
 /// Columns of `t_token` that schema 9.1.0 had and 10.0.0 dropped. REST 3.13.4 still writes them (observed), so sites keep
 /// them, and then a token of ours has them too.
 pub(super) const OLDER: [&str; 2] = ["access_token_not_before", "access_token_refresh_after"];
-/// Our tables: who works on which job, and what was handed over.
+/// Our tables: who works on which job, what was handed over, and what was looked at.
 const LEASES: &str = "token_exchange_lease";
 const TOKENS: &str = "token_exchange_token";
+const LOOKS: &str = "token_exchange_look";
 
 /// The newest major version that the database says of itself.
 pub(super) async fn version(database: &Database) -> Result<Option<i64>, sqlx::Error> {
@@ -83,19 +84,30 @@ pub(super) async fn has_older_columns(database: &Database) -> Result<bool, sqlx:
     Ok(OLDER.iter().all(|column| columns.contains(*column)))
 }
 
-/// Names FTS's index on the state to a server that could choose another, where the index is there; SQLite has nothing to be told.
-pub(super) async fn state_index(database: &Database) -> Result<&'static str, sqlx::Error> {
+/// An index of FTS's on `t_file`: its name, its first column, and what names it in a statement.
+pub(super) type Index = (&'static str, &'static str, &'static str);
+/// The index on the state.
+pub(super) const STATE_INDEX: Index = ("idx_state", "file_state", " FORCE INDEX (idx_state)");
+/// The index on the time of the end.
+pub(super) const END_INDEX: Index = ("idx_finish_time", "finish_time", " FORCE INDEX (idx_finish_time)");
+
+/// Names an index to a server that could choose another, where the index is there; SQLite has nothing to be told.
+pub(super) async fn forced(
+    database: &Database,
+    (name, column, named): &Index,
+) -> Result<&'static str, sqlx::Error> {
     let Database::Mysql(_) = database else { return Ok("") };
     let found = Statement::new(
         "SELECT 1 FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 't_file' \
-         AND index_name = 'idx_state' AND seq_in_index = 1 AND column_name = 'file_state'",
+         AND index_name = ? AND seq_in_index = 1 AND column_name = ?",
     );
-    Ok(if database.fetch(found).await?.is_empty() { "" } else { " FORCE INDEX (idx_state)" })
+    let found = found.with(*name).with(*column);
+    Ok(if database.fetch(found).await?.is_empty() { "" } else { named })
 }
 
 /// The first of our tables that is not there.
 pub(super) async fn missing(database: &Database) -> Result<Option<&'static str>, sqlx::Error> {
-    for table in [LEASES, TOKENS] {
+    for table in [LEASES, TOKENS, LOOKS] {
         if database.columns(table).await?.is_empty() {
             return Ok(Some(table));
         }
@@ -137,10 +149,13 @@ pub(super) async fn create(database: &Database) -> Result<(), sqlx::Error> {
          message VARCHAR(2048){inside}){engine}"
     );
     database.execute(Statement::new(&tokens)).await?;
-    match beside {
-        Some(index) => database.execute(Statement::new(&index)).await.map(drop),
-        None => Ok(()),
+    if let Some(index) = beside {
+        database.execute(Statement::new(&index)).await?;
     }
+    let looks = format!(
+        "CREATE TABLE IF NOT EXISTS {LOOKS} (name VARCHAR(32) NOT NULL PRIMARY KEY, up_to BIGINT NOT NULL){engine}"
+    );
+    database.execute(Statement::new(&looks)).await.map(drop)
 }
 
 /// That of a column of FTS's, whatever the database's default has become since FTS's tables were made: columns of two collations

@@ -229,4 +229,4 @@ fn lacking(rule: &IssuerRule, subject: &Subject) -> Option<String> {
 
 #[cfg(test)]
 #[path = "file/tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

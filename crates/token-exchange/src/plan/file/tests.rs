@@ -7,7 +7,7 @@ use crate::endpoint::{Entry, Write};
 
 const NOW: UnixSeconds = UnixSeconds(1_000_000);
 
-pub(in crate::plan) fn others(base: &str, area: &str, granularity: &str) -> Entry {
+pub(crate) fn others(base: &str, area: &str, granularity: &str) -> Entry {
     Entry {
         issuer: None,
         audience: None,
@@ -18,7 +18,7 @@ pub(in crate::plan) fn others(base: &str, area: &str, granularity: &str) -> Entr
     }
 }
 
-pub(in crate::plan) fn endpoints(base: &str, area: &str, granularity: &str) -> Endpoints {
+pub(crate) fn endpoints(base: &str, area: &str, granularity: &str) -> Endpoints {
     Endpoints::new(others(base, area, granularity))
 }
 
@@ -30,7 +30,7 @@ fn token(iss: &str, sub: &str, aud: &str, scope: &str) -> AccessToken {
     AccessToken::new(format!("{}.{}.c2ln", base64(r#"{"alg":"RS256"}"#), base64(&claims))).unwrap()
 }
 
-pub(in crate::plan) fn claims(iss: &str, aud: &str, scope: &str) -> Claims {
+pub(crate) fn claims(iss: &str, aud: &str, scope: &str) -> Claims {
     Claims::peek(&token(iss, "s", aud, scope)).unwrap()
 }
 

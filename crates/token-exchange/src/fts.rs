@@ -151,6 +151,11 @@ impl FtsDatabase {
         Self { managed, ..self }
     }
 
+    /// Whether tokens are handed over so.
+    pub fn hands_over_managed(&self) -> bool {
+        self.managed
+    }
+
     /// Checks that our tables are there and FTS's own `fts_token` is not running (no heartbeat for two minutes).
     ///
     /// # Errors

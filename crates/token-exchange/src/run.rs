@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use daemon::{Failure, Shutdown, config, logs, settings as shared};
 use token_core::{Clock, SystemClock, TokenKeeper};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::about::{self, ABOUT};
 use crate::command::{Command, show};
@@ -19,7 +19,7 @@ use crate::fts3config::Fts3Config;
 use crate::issuers::{self, KnownIssuer};
 use crate::refresh::service::Service;
 use crate::settings::Settings;
-use crate::worker::{IssuerClient, Lanes, Report, Tokens, Worker};
+use crate::worker::{IssuerClient, Lanes, Report, ShortLived, Tokens, Worker};
 
 /// Exchanges FTS submission tokens for one token per storage endpoint, in place of FTS's fts_token.
 #[derive(Debug, Parser)]
@@ -201,6 +201,16 @@ fn account(report: &Report, keeper: &TokenKeeper) {
         cache_trouble = counts.behind.and_then(|cache| cache.trouble),
         "done since the last such line"
     );
+    let ShortLived { files, shortest_s, file_id } = report.short_lived;
+    if files > 0 {
+        warn!(
+            files,
+            shortest_s,
+            file_id,
+            "files were released with unmanaged tokens that live shorter than `worker.min_token_life_s`: a transfer that waits and \
+             runs longer than its token lives fails, since nobody can give it another"
+        );
+    }
     for (reason, files) in &report.waiting {
         info!(files, reason, "waiting");
     }
@@ -217,6 +227,12 @@ fn print(report: &Report, json: bool) {
     println!("failed     {}", report.failed);
     println!("cancelled  {}", report.cancelled);
     println!("retired    {} tokens", report.retired);
+    if report.short_lived.files > 0 {
+        let ShortLived { files, shortest_s, file_id } = report.short_lived;
+        println!(
+            "short lived {files} files, with an unmanaged token of {shortest_s} s or more (file {file_id})"
+        );
+    }
     for (reason, files) in &report.waiting {
         println!("waiting    {files}: {reason}");
     }

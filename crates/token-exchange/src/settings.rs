@@ -4,6 +4,7 @@ mod endpoints;
 mod issuer;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use daemon::logs::LogSettings;
 use daemon::mysql::Tls;
@@ -120,7 +121,8 @@ pub struct WorkerSettings {
     pub lease_s: u64,
     /// Exchanges at a time, over all issuers: each has a share, at most its `max_in_flight`.
     pub in_flight: usize,
-    /// How long a kept token must still live to be handed over. A transfer waits and runs on it.
+    /// How long a kept token must still live to be handed over. A transfer waits and runs on it. Tokens that nobody renews and that
+    /// live shorter are reported.
     pub min_token_life_s: u64,
 }
 
@@ -136,7 +138,11 @@ impl Settings {
     /// # Errors
     /// One line that names the entry and what is wrong with it.
     pub fn planning(&self, issuers: Vec<IssuerRule>) -> Result<Planning, String> {
-        Ok(Planning { endpoints: self.endpoints.table(&self.endpoint)?, issuers })
+        Ok(Planning {
+            endpoints: self.endpoints.table(&self.endpoint)?,
+            issuers,
+            needed_life: Duration::from_secs(self.worker.min_token_life_s),
+        })
     }
 }
 

@@ -44,8 +44,30 @@ pub struct Report {
     pub waiting: BTreeMap<String, usize>,
     /// Jobs whose lease was lost to another worker.
     pub lost: usize,
+    /// Files released with a token that may end before their transfers do, since nobody renews it.
+    pub short_lived: ShortLived,
     /// Old tokens deleted; with --run-once only, the daemon tells it in a line of its own.
     pub retired: usize,
+}
+
+/// Files whose transfers may outlive their tokens.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ShortLived {
+    /// How many.
+    pub files: usize,
+    /// How long the shortest of these tokens lives.
+    pub shortest_s: u64,
+    /// The file that has it.
+    pub file_id: i64,
+}
+
+impl ShortLived {
+    fn count(&mut self, file_id: i64, life: Duration) {
+        if self.files == 0 || life.as_secs() < self.shortest_s {
+            (self.shortest_s, self.file_id) = (life.as_secs(), file_id);
+        }
+        self.files += 1;
+    }
 }
 
 /// Works.

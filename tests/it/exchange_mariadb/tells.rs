@@ -2,7 +2,8 @@
 
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use token_core::{Clock as _, SystemClock};
 
 use super::site::{FILES, Site, report};
 
@@ -39,6 +40,62 @@ async fn told(site: &Site, arguments: &[&str]) -> Value {
     let output = site.worker(arguments).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unmanaged_token_that_can_not_outlive_queue_and_copy_is_reported() {
+    let Some(site) = Site::start(2).await else { return };
+    // Of the first job, the source's token is its submitter's own.
+    let exp = SystemClock.now().0 + 700;
+    let claims = json!({"aud": "https://source.example", "scope": "storage.read:/data", "exp": exp});
+    let token = site.issuer.mint(claims).unwrap();
+    site.change(&format!(
+        "INSERT INTO t_token (token_id, access_token, access_token_expiry, issuer, scope, audience, unmanaged) VALUES ('{}', '{}', \
+         UTC_TIMESTAMP() + INTERVAL 700 SECOND, '{}', 'storage.read:/data', 'https://source.example', 1)",
+        token.fingerprint(),
+        token.expose(),
+        site.issuer.name()
+    ))
+    .await;
+    site.change(&format!(
+        "UPDATE t_file SET src_token_id = '{}' WHERE job_id = (SELECT min(job_id) FROM t_job)",
+        token.fingerprint()
+    ))
+    .await;
+    let plan = told(&site, &["plan", "--json"]).await;
+    assert_eq!((&plan["given"], &plan["short_lived"]), (&FILES.into(), &FILES.into()), "{plan}");
+    let life = plan["shortest_life_s"].as_u64().unwrap();
+    assert!((600..=700).contains(&life), "{plan}");
+    let output = site.once().output().await.unwrap();
+    let (log, done) = (String::from_utf8_lossy(&output.stderr).into_owned(), report(&output));
+    assert_eq!(done, "4 released");
+    // Those that we got live for an hour.
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["short_lived"]["files"], FILES, "{said}");
+    let life = said["short_lived"]["shortest_s"].as_u64().unwrap();
+    assert!((600..=700).contains(&life), "{said}");
+    assert!(
+        log.contains("live shorter than `worker.min_token_life_s`") && !log.contains(token.expose()),
+        "{log}"
+    );
+    let status = told(&site, &["status", "--json"]).await;
+    let short = status["short_lived"].as_array().unwrap();
+    assert_eq!(
+        (short.len(), &short[0]["audience"], &short[0]["tokens"], &short[0]["files"]),
+        (1, &"https://source.example".into(), &1.into(), &FILES.into()),
+        "{status}"
+    );
+
+    // All is well for who needs less; who needs more than an hour is told of all. The second time around, the endpoint tokens are
+    // what the files were submitted with, unmanaged and for their storages.
+    for (needed_s, expected) in [("500", 0), ("7200", 2 * FILES)] {
+        site.change("UPDATE t_file SET file_state = 'TOKEN_PREP'").await;
+        let output =
+            site.once().env("TOKEN_EXCHANGE__WORKER__MIN_TOKEN_LIFE_S", needed_s).output().await.unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["short_lived"]["files"], expected, "{said}");
+    }
+    site.database.remove().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

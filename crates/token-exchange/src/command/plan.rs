@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use token_core::UnixSeconds;
 
-use super::page::Page;
+use super::page::{Page, span};
 use crate::endpoint::Granularity;
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::plan::{Identity, Planning, Side, Sided};
@@ -36,6 +36,9 @@ pub(super) struct Plan {
     waiting: BTreeMap<String, usize>,
     /// Sides that use the token they were submitted with.
     given: usize,
+    /// Those of them that nobody renews and that live shorter than `worker.min_token_life_s`, and the shortest life.
+    short_lived: usize,
+    shortest_life_s: Option<u64>,
     /// Calls to issuers with the configured table, if nothing is kept from before.
     calls: usize,
     /// Calls if every endpoint had this granularity.
@@ -91,7 +94,14 @@ pub(super) async fn plan(
             }
             for (_, sided) in &sides {
                 match sided {
-                    Sided::Given(_) => plan.given += 1,
+                    Sided::Given(_) => {
+                        plan.given += 1;
+                        if let Some(life) = planning.short_life(sided, &subjects, now) {
+                            plan.short_lived += 1;
+                            plan.shortest_life_s =
+                                plan.shortest_life_s.into_iter().chain([life.as_secs()]).min();
+                        }
+                    }
                     Sided::Wait(why) => *plan.waiting.entry(why.clone()).or_default() += 1,
                     Sided::Made(..) | Sided::Refused(_) => (),
                 }
@@ -127,6 +137,13 @@ impl Plan {
         }
         if self.given > 0 {
             page.line("used as is", format!("{} tokens' uses, by what was submitted", self.given));
+        }
+        if let Some(life) = self.shortest_life_s {
+            page.more(format!(
+                "{} of them may end before their transfers do: nobody renews them, and one lives {}",
+                self.short_lived,
+                span(life)
+            ));
         }
         page.line("issuer calls", self.calls);
         for granularity in OTHERS {

@@ -25,8 +25,20 @@ pub(super) struct Status {
     backlog: Vec<Waiting>,
     leases: LeaseStatus,
     tokens: Vec<TokenStatus>,
+    /// Tokens that files use, that nobody renews, and that end soon.
+    short_lived: Vec<ShortLived>,
     /// What FTS failed within the last hour for a token's reason.
     failed: Vec<Failed>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ShortLived {
+    issuer: String,
+    audience: String,
+    tokens: i64,
+    files: i64,
+    /// How long the first of them still lives.
+    first_ends_in_s: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -90,7 +102,7 @@ pub(super) async fn status(
     let beat = fts.fts_token_beat().await?;
     let fts_token = beat.map(|(host, at)| (host, at.map(ago)));
     let (mut backlog, mut leases, mut tokens) = (Vec::new(), LeaseStatus::default(), Vec::new());
-    let mut failed = Vec::new();
+    let (mut failed, mut short_lived) = (Vec::new(), Vec::new());
     if initialised {
         for group in fts.backlog(now).await? {
             let why = match (group.leased, group.message) {
@@ -117,6 +129,15 @@ pub(super) async fn status(
                 last_ends_in_s: held.last_end.map(ahead),
             });
         }
+        for short in fts.short_lived(now, planning.needed_life).await? {
+            short_lived.push(ShortLived {
+                issuer: short.issuer,
+                audience: short.audience,
+                tokens: short.tokens,
+                files: short.files,
+                first_ends_in_s: short.first_end.map(ahead),
+            });
+        }
         let hour = Span { from: UnixSeconds(now.0 - HOUR), to: now };
         for (fault, (files, file_id)) in failed::count(fts, &planning.endpoints, hour).await? {
             let why = fault.words();
@@ -124,7 +145,7 @@ pub(super) async fn status(
         }
     }
     let issuers = issuers.into_iter().map(|issuer| of(issuer, &backlog, &tokens)).collect();
-    Ok(Status { schema, initialised, fts_token, issuers, backlog, leases, tokens, failed })
+    Ok(Status { schema, initialised, fts_token, issuers, backlog, leases, tokens, short_lived, failed })
 }
 
 fn of(issuer: ShownIssuer, backlog: &[Waiting], tokens: &[TokenStatus]) -> IssuerStatus {
@@ -199,6 +220,15 @@ impl Status {
                     token.audience,
                     left(token.first_ends_in_s),
                     left(token.last_ends_in_s)
+                ),
+            );
+        }
+        for ShortLived { audience, tokens, files, first_ends_in_s, .. } in &self.short_lived {
+            let left = first_ends_in_s.map_or_else(|| "?".to_owned(), span);
+            page.line(
+                "short lived",
+                format!(
+                    "{tokens} for {audience} that nobody renews, of {files} files: the first ends in {left}"
                 ),
             );
         }

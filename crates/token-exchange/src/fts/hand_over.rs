@@ -4,6 +4,7 @@ pub(super) mod writing;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use token_core::{AccessToken, UnixSeconds};
 
@@ -39,7 +40,12 @@ pub struct EndpointToken {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Handed {
     /// The one that it was submitted with, by its `token_id`: its row stays as it is.
-    Given(String),
+    Given {
+        /// That.
+        id: String,
+        /// When it ends, if nobody renews it.
+        ends: Option<UnixSeconds>,
+    },
     /// One of ours.
     Made(Arc<EndpointToken>),
 }
@@ -48,8 +54,17 @@ impl Handed {
     /// Its `t_token.token_id`.
     pub fn id(&self) -> String {
         match self {
-            Self::Given(id) => id.clone(),
+            Self::Given { id, .. } => id.clone(),
             Self::Made(token) => token.token.fingerprint().to_string(),
+        }
+    }
+
+    /// How long a transfer can wait and run on it at most, if nobody gives it another: one of ours is renewed while files wait, so
+    /// that it is its whole life. `managed`: `fts_url_copy` asks for the next one.
+    pub fn unrenewed_life(&self, managed: bool, now: UnixSeconds) -> Option<Duration> {
+        match self {
+            Self::Given { ends, .. } => ends.map(|ends| now.until(ends)),
+            Self::Made(token) => (!managed).then(|| token.obtained_at.until(token.expires_at)),
         }
     }
 }
@@ -188,7 +203,7 @@ fn tokens(fates: &[(i64, Fate<Handed>)]) -> Vec<(String, &EndpointToken)> {
         .flatten()
         .filter_map(|token| match token {
             Handed::Made(made) => Some((token.id(), &**made)),
-            Handed::Given(_) => None,
+            Handed::Given { .. } => None,
         })
         .collect();
     tokens.sort_unstable_by(|a, b| a.0.cmp(&b.0));

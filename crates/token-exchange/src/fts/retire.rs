@@ -105,13 +105,21 @@ impl FtsDatabase {
     /// # Errors
     /// When the statement fails.
     pub async fn retire_leases(&self, now: UnixSeconds, before: UnixSeconds) -> Result<usize, DatabaseError> {
-        let statement = Statement::new(
-            "DELETE FROM token_exchange_lease WHERE lease_end <= ? AND retry_at <= ? AND NOT EXISTS \
-             (SELECT 1 FROM t_file f WHERE f.job_id = token_exchange_lease.job_id AND f.file_state = 'TOKEN_PREP')",
-        );
-        let statement = statement.with(now.0).with(before.0);
-        let deleted =
-            self.tried(async || self.database.execute(statement.clone()).await.during(WHAT)).await?;
+        const UNUSED: &str = "lease_end <= ? AND retry_at <= ? AND NOT EXISTS (SELECT 1 FROM t_file f \
+            WHERE f.job_id = token_exchange_lease.job_id AND f.file_state = 'TOKEN_PREP')";
+        let unused = |statement: Statement| statement.then(UNUSED).with(now.0).with(before.0);
+        // Seen without a lock first: rows that others have in hand are not waited for.
+        let look =
+            unused(Statement::new("SELECT job_id FROM token_exchange_lease WHERE ")).then(" LIMIT 500");
+        let rows = self.tried(async || self.database.fetch(look.clone()).await.during(WHAT)).await?;
+        let jobs: Vec<String> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)?;
+        if jobs.is_empty() {
+            return Ok(0);
+        }
+        let delete =
+            Statement::new("DELETE FROM token_exchange_lease WHERE job_id IN ").list(jobs).then(" AND ");
+        let delete = unused(delete);
+        let deleted = self.tried(async || self.database.execute(delete.clone()).await.during(WHAT)).await?;
         Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
     }
 }

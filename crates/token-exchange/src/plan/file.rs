@@ -55,6 +55,8 @@ pub struct Planning {
     pub endpoints: Endpoints,
     /// The issuers that have a rule of their own; tokens of others are exchanged.
     pub issuers: Vec<IssuerRule>,
+    /// How long a token that nobody renews should live when it is handed over: a transfer waits and runs on it.
+    pub needed_life: Duration,
 }
 
 /// What is to be done for one side of a file.
@@ -87,7 +89,7 @@ impl Planning {
     /// The same with one granularity everywhere: what would be if.
     #[must_use]
     pub fn with_granularity(&self, granularity: Granularity) -> Self {
-        Self { endpoints: self.endpoints.with_granularity(granularity), issuers: self.issuers.clone() }
+        Self { endpoints: self.endpoints.with_granularity(granularity), ..self.clone() }
     }
 
     /// The rule for an issuer.
@@ -158,6 +160,28 @@ impl Planning {
             }
             Err(reason) => Sided::Refused(reason.to_string()),
         }
+    }
+
+    /// When a token that is used as it is ends, if nobody renews it.
+    pub fn unrenewed_end(
+        &self,
+        sided: &Sided<'_>,
+        subjects: &HashMap<String, Subject>,
+    ) -> Option<UnixSeconds> {
+        let Sided::Given(id) = sided else { return None };
+        let subject = subjects.get(*id).filter(|subject| !subject.refreshable)?;
+        subject.token.as_ref().map(|(_, claims)| claims.exp)
+    }
+
+    /// How long it lives, if that is shorter than a transfer may wait and run.
+    pub fn short_life(
+        &self,
+        sided: &Sided<'_>,
+        subjects: &HashMap<String, Subject>,
+        now: UnixSeconds,
+    ) -> Option<Duration> {
+        let left = now.until(self.unrenewed_end(sided, subjects)?);
+        (left < self.needed_life).then_some(left)
     }
 
     /// The token at the issuer that a side takes; none for one that is given.

@@ -24,7 +24,10 @@ pub(super) fn taken(
         // When one side can't be had for good, the file fails and needs no token for the other.
         let fails = needs.iter().any(|need| matches!(need, Sided::Refused(_)));
         let sides = needs.map(|need| match need {
-            Sided::Given(id) => Side::Known(Token::Got(Handed::Given(id.to_owned()))),
+            Sided::Given(id) => {
+                let ends = planning.unrenewed_end(&need, subjects);
+                Side::Known(Token::Got(Handed::Given { id: id.to_owned(), ends }))
+            }
             Sided::Refused(why) => Side::Known(Token::Refused(why)),
             Sided::Wait(why) => Side::Known(Token::Wait(why)),
             Sided::Made(id, request) => match subjects.get(id).filter(|_| !fails) {

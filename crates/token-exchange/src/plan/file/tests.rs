@@ -66,7 +66,11 @@ fn planning(granularity: &str, mode: Mode, required: Option<&str>) -> Planning {
         min_given_life: Duration::from_secs(300),
         required_scope: required.map(str::to_owned),
     };
-    Planning { endpoints: endpoints("/", "/data", granularity), issuers: vec![rule] }
+    Planning {
+        endpoints: endpoints("/", "/data", granularity),
+        issuers: vec![rule],
+        needed_life: Duration::from_secs(500),
+    }
 }
 
 #[test]
@@ -113,6 +117,13 @@ fn a_token_used_as_it_is_must_live_long_enough() {
     assert_eq!(side(299), Sided::Given("a"));
     assert!(matches!(side(300), Sided::Refused(why) if why.contains("another 300 s, less than the 300 s")));
     assert!(matches!(side(700), Sided::Refused(why) if why.contains("ended 100 s ago")));
+    let short = |id: &str, at| {
+        planning.short_life(&Sided::Given(id), &subjects, UnixSeconds(NOW.0 + at)).map(|left| left.as_secs())
+    };
+    assert_eq!((short("a", 100), short("a", 101), short("a", 700)), (None, Some(499), Some(0)));
+    let renewed = Subject { refreshable: true, ..subjects["a"].clone() };
+    let subjects: HashMap<String, Subject> = [("a".to_owned(), renewed)].into();
+    assert_eq!(planning.short_life(&Sided::Given("a"), &subjects, UnixSeconds(NOW.0 + 599)), None);
 }
 
 #[test]

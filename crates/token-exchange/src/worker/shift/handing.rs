@@ -9,7 +9,7 @@ use super::super::pause;
 use super::{AT_A_TIME, Shift};
 use crate::decide::Fate;
 use crate::fts::DatabaseError;
-use crate::fts::hand_over::{HandedOver, Parcel, Rest};
+use crate::fts::hand_over::{Handed, HandedOver, Parcel, Rest};
 
 impl Shift<'_> {
     pub(super) fn begin_hand_over(&mut self, now: Instant) {
@@ -93,6 +93,8 @@ impl Shift<'_> {
                 job, "leases lost to another worker; nothing was written for these jobs"
             );
         }
+        let (managed, now) = (self.worker.fts.hands_over_managed(), self.worker.clock.now());
+        let needed = self.worker.planning.needed_life;
         let mut failures: HashMap<&str, (usize, &str, i64)> = HashMap::new();
         for parcel in sent {
             let job = parcel.lease.job.as_str();
@@ -110,6 +112,11 @@ impl Shift<'_> {
                             destination = destination.id(),
                             "released"
                         );
+                        let life = |token: &Handed| token.unrenewed_life(managed, now);
+                        let life = [source, destination].into_iter().filter_map(life).min();
+                        if let Some(life) = life.filter(|life| *life < needed) {
+                            self.report.short_lived.count(*file, life);
+                        }
                     }
                     Fate::Fail(reason) => failures.entry(reason).or_insert((0, job, *file)).0 += 1,
                     _ => (),

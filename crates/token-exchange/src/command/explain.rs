@@ -93,7 +93,8 @@ pub(super) async fn explain(
     let destination = told(fts, planning, &seen, Side::Destination, &subjects, now).await?;
     let lease = fts.lease_of(&seen.job).await?.map(|lease| lease_told(&lease, now));
     let failure = if seen.state == "FAILED" && fts.shape().await?.1 { fts.failure(id).await? } else { None };
-    let blamed = failure.as_ref().and_then(|failure| fault(failure, &planning.endpoints));
+    let theirs = failure.as_ref().filter(|failure| !failure.reason.starts_with("[token-exchange] "));
+    let blamed = theirs.and_then(|failure| fault(failure, &planning.endpoints));
     let verdict = verdict(&seen, lease.as_ref(), [&source, &destination], blamed.as_ref());
     Ok(Some(Explained {
         file_id: id,

@@ -4,6 +4,7 @@
 mod breaker;
 mod budget;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,9 +69,33 @@ impl Default for GuardSettings {
 #[derive(Debug)]
 pub struct Guard {
     limits: Limits,
+    max_in_flight: usize,
     permits: Semaphore,
     budget: Mutex<Budget>,
     breaker: Mutex<State>,
+    opened: AtomicU64,
+    held_by_breaker: AtomicU64,
+    held_by_budget: AtomicU64,
+}
+
+/// How a guard is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct GuardStatus {
+    /// For how long no call is sent; `None` when calls are.
+    pub open_for: Option<Duration>,
+    /// How often the breaker has opened.
+    pub opened: u64,
+    /// Calls on their way.
+    pub in_flight: usize,
+    /// Most calls at a time.
+    pub max_in_flight: usize,
+    /// Which share of the burst is used up: 0 after a quiet time, 1 when the next call has to wait for its turn, more when others wait
+    /// already.
+    pub budget_used: f64,
+    /// Calls that were not sent since the breaker was open.
+    pub held_by_breaker: u64,
+    /// Calls that were not sent since the budget had no turn in time.
+    pub held_by_budget: u64,
 }
 
 impl Default for Guard {
@@ -101,6 +126,7 @@ pub(crate) enum Change {
 impl Guard {
     /// A guard; its breaker is closed and its budget full.
     pub fn new(settings: GuardSettings) -> Self {
+        let max_in_flight = settings.max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             limits: Limits {
                 failures: settings.open_after_failures,
@@ -108,9 +134,27 @@ impl Guard {
                 max: settings.open_max,
                 retry_after_max: settings.retry_after_max,
             },
-            permits: Semaphore::new(settings.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            max_in_flight,
+            permits: Semaphore::new(max_in_flight),
             budget: Mutex::new(Budget::new(settings.calls_per_s, settings.burst, Instant::now())),
             breaker: Mutex::new(State::Closed { failures: 0 }),
+            opened: AtomicU64::new(0),
+            held_by_breaker: AtomicU64::new(0),
+            held_by_budget: AtomicU64::new(0),
+        }
+    }
+
+    /// How it is now, and what it has done since it was made.
+    pub fn status(&self) -> GuardStatus {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GuardStatus {
+            open_for: self.open_for(),
+            opened: read(&self.opened),
+            in_flight: self.max_in_flight.saturating_sub(self.permits.available_permits()),
+            max_in_flight: self.max_in_flight,
+            budget_used: lock(&self.budget).used(Instant::now()),
+            held_by_breaker: read(&self.held_by_breaker),
+            held_by_budget: read(&self.held_by_budget),
         }
     }
 
@@ -141,10 +185,16 @@ impl Guard {
             *breaker = state;
             Ok(Pass { guard: self, ticket: ticket.map_err(Barred::Open)?, ended: false, _permit: permit })
         };
-        tokio::select! {
+        let pass = tokio::select! {
             pass = wait => pass,
             () = cancel.cancelled() => Err(Barred::Cancelled),
+        };
+        match &pass {
+            Err(Barred::Open(_)) => _ = self.held_by_breaker.fetch_add(1, Ordering::Relaxed),
+            Err(Barred::Spent(_)) => _ = self.held_by_budget.fetch_add(1, Ordering::Relaxed),
+            Ok(_) | Err(Barred::Cancelled) => (),
         }
+        pass
     }
 
     fn heard(&self, ticket: Ticket, verdict: Verdict) -> Change {
@@ -155,6 +205,7 @@ impl Guard {
         match (before, *breaker) {
             (State::HalfOpen { .. }, State::Closed { .. }) => Change::Closed,
             (State::Closed { .. } | State::HalfOpen { .. }, State::Open { until, .. }) if until > now => {
+                self.opened.fetch_add(1, Ordering::Relaxed);
                 Change::Opened(until - now)
             }
             _ => Change::None,
@@ -218,6 +269,9 @@ mod tests {
         let probe = guard.admit(soon(), &never).await.unwrap();
         assert_eq!(probe.end(Verdict::Good), Change::Closed);
         assert_eq!(guard.open_for(), None);
+        let status = guard.status();
+        assert_eq!((status.opened, status.held_by_breaker, status.held_by_budget), (1, 2, 0));
+        assert_eq!((status.in_flight, status.max_in_flight), (0, 8));
         assert_eq!(guard.admit(soon(), &never).await.unwrap().end(Verdict::Good), Change::None);
     }
 
@@ -231,6 +285,8 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 2);
         let none_left = guard.admit(Instant::now(), &cancel).await.unwrap_err();
         assert_eq!(none_left, Barred::Spent(Duration::from_secs(1)));
+        let status = guard.status();
+        assert_eq!((status.held_by_budget, status.budget_used), (1, 1.0));
         let waiting = guard.admit(soon(), &cancel);
         let (waited, ()) = tokio::join!(waiting, async { cancel.cancel() });
         assert_eq!(waited.unwrap_err(), Barred::Cancelled);

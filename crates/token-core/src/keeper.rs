@@ -4,6 +4,7 @@
 mod flight;
 mod renewal;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,16 +50,37 @@ pub struct KeeperCounts {
     pub kept: u64,
     /// Served by a fetch that somebody else had begun.
     pub shared: u64,
+    /// Fetches begun since no token was kept.
+    pub missed: u64,
+    /// Fetches begun since the one that was kept would not do: it lived too short, had ended, or was rejected.
+    pub stale: u64,
     /// Fetched from the issuer, renewals among them.
     pub fetched: u64,
     /// Of those, how many were got ahead of the end of a token that still did.
     pub renewed: u64,
-    /// Fetches that failed.
+    /// Fetches that failed, renewals among them.
     pub failed: u64,
+    /// Of those, renewals.
+    pub not_renewed: u64,
     /// How many tokens are in memory.
     pub in_memory: usize,
     /// How the cache behind is, if there is one.
     pub behind: Option<CacheHealth>,
+}
+
+/// The tokens in memory for one audience at one issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The issuer.
+    pub issuer: String,
+    /// The audience.
+    pub audience: String,
+    /// How many.
+    pub tokens: usize,
+    /// When the first of them ends.
+    pub first_end: UnixSeconds,
+    /// When the last of them ends.
+    pub last_end: UnixSeconds,
 }
 
 /// A future with a bearer token.
@@ -125,9 +147,21 @@ struct Keeper {
 struct Counts {
     kept: AtomicU64,
     shared: AtomicU64,
+    missed: AtomicU64,
+    stale: AtomicU64,
     fetched: AtomicU64,
     renewed: AtomicU64,
     failed: AtomicU64,
+    not_renewed: AtomicU64,
+}
+
+/// What is kept for a wish.
+enum Kept {
+    /// One that will do.
+    Good(CachedToken),
+    /// One that won't.
+    Stale,
+    None,
 }
 
 fn one_more(counter: &AtomicU64) {
@@ -154,12 +188,39 @@ impl TokenKeeper {
         KeeperCounts {
             kept: read(&counts.kept),
             shared: read(&counts.shared),
+            missed: read(&counts.missed),
+            stale: read(&counts.stale),
             fetched: read(&counts.fetched),
             renewed: read(&counts.renewed),
             failed: read(&counts.failed),
+            not_renewed: read(&counts.not_renewed),
             in_memory: memory.health().entries,
             behind: behind.as_ref().map(|cache| cache.health()),
         }
+    }
+
+    /// The tokens in memory that have not ended, by issuer and audience.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let now = self.0.clock.now();
+        let mut holdings: BTreeMap<(String, String), (usize, UnixSeconds, UnixSeconds)> = BTreeMap::new();
+        self.0.memory.each(|key, token| {
+            let end = token.expires_at;
+            if end > now {
+                let of = holdings.entry((key.issuer.clone(), key.audience.clone()));
+                let (tokens, first, last) = of.or_insert((0, end, end));
+                *tokens += 1;
+                *first = end.min(*first);
+                *last = end.max(*last);
+            }
+        });
+        let holding = |((issuer, audience), (tokens, first_end, last_end))| Holding {
+            issuer,
+            audience,
+            tokens,
+            first_end,
+            last_end,
+        };
+        holdings.into_iter().map(holding).collect()
     }
 
     /// A token for `wish`, fetched by `fetch` if none is kept. Who asks while a fetch is under way waits for that one and
@@ -246,20 +307,25 @@ impl Keeper {
     }
 
     /// From memory, where a fetch may have put it since, or from the cache behind.
-    async fn kept(&self, wish: &TokenWish) -> Option<CachedToken> {
-        if let Some((token, _)) = self.in_memory(wish) {
-            return Some(token);
+    async fn kept(&self, wish: &TokenWish) -> Kept {
+        let in_memory = self.memory.get(&wish.key).ok().flatten();
+        let none = if in_memory.is_some() { Kept::Stale } else { Kept::None };
+        if let Some(token) = in_memory.filter(|token| self.verdict(token, wish) != Verdict::Unfit) {
+            return Kept::Good(token);
         }
         let key = wish.key.clone();
-        let token = match self.behind(move |cache| cache.get(&key)).await? {
-            Ok(token) => token.filter(|token| self.verdict(token, wish) != Verdict::Unfit)?,
-            Err(error) => {
-                debug!(%error, "the issuer is asked instead");
-                return None;
+        match self.behind(move |cache| cache.get(&key)).await {
+            Some(Ok(Some(token))) if self.verdict(&token, wish) != Verdict::Unfit => {
+                let _ = self.memory.put(&wish.key, &token);
+                Kept::Good(token)
             }
-        };
-        let _ = self.memory.put(&wish.key, &token);
-        Some(token)
+            Some(Ok(Some(_))) => Kept::Stale,
+            Some(Err(error)) => {
+                debug!(%error, "the issuer is asked instead");
+                none
+            }
+            Some(Ok(None)) | None => none,
+        }
     }
 
     async fn kept_or_fetched<F>(&self, wish: &TokenWish, fetch: &(impl Fn() -> F + Sync)) -> Landed
@@ -267,9 +333,11 @@ impl Keeper {
         F: Future<Output = Result<Grant, TokenError>> + Send,
     {
         match self.kept(wish).await {
-            Some(token) => Ok((token, Source::Kept)),
-            None => self.fetched(&wish.key, fetch).await,
+            Kept::Good(token) => return Ok((token, Source::Kept)),
+            Kept::Stale => one_more(&self.counts.stale),
+            Kept::None => one_more(&self.counts.missed),
         }
+        self.fetched(&wish.key, fetch).await
     }
 
     async fn fetched<F>(&self, key: &CacheKey, fetch: &(impl Fn() -> F + Sync)) -> Landed
@@ -297,6 +365,7 @@ impl Keeper {
         match landed {
             Ok(_) => one_more(&self.counts.renewed),
             Err(error) => {
+                one_more(&self.counts.not_renewed);
                 let now = self.clock.now();
                 let rest = renewal::rest(&wish, now);
                 self.flights.rest(&wish.key, now.plus(rest));

@@ -43,15 +43,15 @@ pub use cache::{
 pub use claims::{ANY_AUDIENCE, Claims, ClaimsError};
 pub use clock::{Clock, ManualClock, SystemClock, UnixSeconds};
 pub use error::{OAuthCode, TokenError};
-pub use guard::{Guard, GuardSettings};
+pub use guard::{Guard, GuardSettings, GuardStatus};
 pub use hash::{hex, random_hex};
 pub use issuer::{Issuer, IssuerError};
-pub use keeper::{BearerFuture, BearerSource, Freshness, KeeperCounts, TokenKeeper, TokenWish};
+pub use keeper::{BearerFuture, BearerSource, Freshness, Holding, KeeperCounts, TokenKeeper, TokenWish};
 pub use key_set::KeySet;
 pub use keys::{IssuerKeys, KeysError};
 pub use metadata::{IssuerMetadata, discover};
 pub use oauth::{
-    Answer, AssertionKey, AudienceParameter, ClientAuthentication, ClientCredentials, DeviceAuthorization,
+    Answer, AssertionKey, AudienceParameter, CallCounts, ClientAuthentication, ClientCredentials, DeviceAuthorization,
     Grant, KeyError, OAuthClient, OAuthSettings, Refreshed, TokenRequest,
 };
 pub use path::{PathError, StoragePath};

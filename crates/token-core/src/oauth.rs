@@ -4,6 +4,7 @@
 mod answer;
 mod authentication;
 mod call;
+mod counts;
 mod device;
 mod key;
 mod request;
@@ -22,6 +23,8 @@ pub use answer::Answer;
 use answer::TokenAnswer;
 pub use authentication::ClientAuthentication;
 use call::Call;
+pub use counts::CallCounts;
+use counts::Counts;
 pub use device::DeviceAuthorization;
 pub use key::{AssertionKey, KeyError};
 pub use request::{AudienceParameter, TokenRequest};
@@ -127,6 +130,7 @@ pub struct OAuthClient {
     clock: Arc<dyn Clock>,
     metadata: Mutex<Option<(IssuerMetadata, UnixSeconds)>>,
     calls: AtomicU64,
+    counts: Counts,
     /// For whoever is told that the issuer is left alone; another client may share the guard, so it may be empty.
     last_failure: std::sync::Mutex<String>,
     cancel: CancellationToken,
@@ -149,6 +153,7 @@ impl OAuthClient {
             clock,
             metadata: Mutex::new(None),
             calls: AtomicU64::new(0),
+            counts: Counts::default(),
             last_failure: std::sync::Mutex::default(),
             cancel,
         })
@@ -167,6 +172,16 @@ impl OAuthClient {
     /// How many requests the token endpoint has had from this client.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// What its calls came to and how long they took, by grant.
+    pub fn call_counts(&self) -> Vec<CallCounts> {
+        self.counts.read()
+    }
+
+    /// What the issuer is asked to bear.
+    pub fn guard(&self) -> &Arc<Guard> {
+        &self.settings.guard
     }
 
     /// Asks for a token of the client itself.

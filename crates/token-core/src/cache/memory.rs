@@ -46,6 +46,11 @@ impl MemoryCache {
         self.lock().map.iter().map(|(key, entry)| (key.clone(), entry.token.clone())).collect()
     }
 
+    /// Looks at all that is kept; it does not count as use.
+    pub(crate) fn each(&self, mut look: impl FnMut(&CacheKey, &CachedToken)) {
+        self.lock().map.iter().for_each(|(key, entry)| look(key, &entry.token));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

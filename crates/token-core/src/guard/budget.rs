@@ -17,6 +17,12 @@ impl Budget {
         Self { interval: Duration::from_secs(1) / calls_per_s.max(1), burst: burst.max(1), full_at: now }
     }
 
+    /// Which share of the burst is used up; more than all when turns further ahead are taken.
+    pub(super) fn used(&self, now: Instant) -> f64 {
+        let whole = self.interval.saturating_mul(self.burst).as_secs_f64();
+        self.full_at.saturating_duration_since(now).as_secs_f64() / whole
+    }
+
     /// Takes the next call's turn and tells how long to wait for it; when that is longer than `patience`, nothing is
     /// taken. A turn that was taken and not used is lost, which slows nobody by more than `patience`.
     pub(super) fn take(&mut self, now: Instant, patience: Duration) -> Result<Duration, Duration> {
@@ -44,6 +50,7 @@ mod tests {
         assert_eq!(waits, [0, 0, 0, 100, 200, 300]);
         let later = now + Duration::from_secs(60);
         let waits: Vec<_> = (0..4).map(|_| budget.take(later, LONG).unwrap().as_millis()).collect();
+        assert!((budget.used(later) - 4.0 / 3.0).abs() < 1e-9, "{}", budget.used(later));
         assert_eq!(waits, [0, 0, 0, 100], "no more than a burst is saved up");
     }
 

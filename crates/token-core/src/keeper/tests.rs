@@ -159,6 +159,16 @@ async fn the_next_token_is_got_ahead_while_the_one_in_use_still_does() {
     sleep(Duration::from_secs(2)).await;
     assert_eq!(world.get(wish()).await.unwrap(), "a.2");
     assert_eq!((world.issuer.calls(), world.counts()), (2, (101, 0, 2, 1, 0)));
+    world.clock.advance(Duration::from_secs(3500));
+    world.get(wish()).await.unwrap();
+    let counts = world.keeper.counts();
+    assert_eq!((counts.missed, counts.stale, counts.not_renewed), (1, 1, 0), "the third was got too late");
+    let now = world.clock.now();
+    let [held] = world.keeper.holdings().try_into().unwrap();
+    assert_eq!((held.audience.as_str(), held.tokens, held.first_end), ("a", 1, held.last_end));
+    assert!(held.last_end > now && now.until(held.last_end) <= Duration::from_secs(3600));
+    world.clock.advance(Duration::from_secs(3600));
+    assert_eq!(world.keeper.holdings(), []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,18 @@ impl Call {
         }
     }
 
+    /// Its name among numbers that are watched: the grant, as OAuth writes it.
+    pub(super) fn grant(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::Exchange => "token_exchange",
+            Self::ExchangeForRefresh => "token_exchange_for_refresh",
+            Self::Refresh => "refresh_token",
+            Self::DeviceAuthorization => "device_authorization",
+            Self::DeviceToken => "device_code",
+        }
+    }
+
     /// Whether it leaves something behind at the issuer that is lost with the answer: a rotated refresh token, or a new
     /// one. A poll for a device code may be repeated (RFC 8628 section 3.5 has it so after a time-out).
     pub(super) fn once(self) -> bool {

@@ -63,13 +63,14 @@ impl OAuthClient {
     ) -> Result<T, TokenError> {
         let pass = self.settings.guard.admit(deadline, &self.cancel).await;
         let pass = pass.map_err(|barred| self.barred(call, barred))?;
-        let sent = AtomicBool::new(false);
+        let (sent, began) = (AtomicBool::new(false), Instant::now());
         let outcome = tokio::select! {
             outcome = self.send(call, form, &sent) => Some(outcome.and_then(|body| read(&body))),
             () = self.cancel.cancelled() => None,
         };
         let outcome = match outcome {
             Some(outcome) => {
+                self.counts.ended(call, &outcome, began.elapsed());
                 if let Err(error) = &outcome {
                     *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = in_short(error);
                 }

@@ -1,15 +1,21 @@
 //! What the two daemons share: configuration files ([`config`]), logs ([`logs`]), signals ([`Shutdown`]), the sections of
-//! the configuration that both have ([`settings`]), how a foreign database is opened ([`sqlite`], [`postgres`], [`mysql`]), and how a
-//! process ends ([`Failure`]).
+//! the configuration that both have ([`settings`]), how a foreign database is opened ([`sqlite`], [`postgres`], [`mysql`]), what can be
+//! seen of a running daemon ([`Watch`], [`metrics`], [`http`]), and how a process ends ([`Failure`]).
 
 pub mod config;
 mod failure;
+pub mod http;
 pub mod logs;
+pub mod metrics;
 pub mod mysql;
 pub mod postgres;
 pub mod settings;
 mod shutdown;
 pub mod sqlite;
+mod vitals;
+mod watch;
 
 pub use failure::Failure;
 pub use shutdown::Shutdown;
+pub use vitals::{Check, Vitals, Work};
+pub use watch::{Observed, Watch};

@@ -51,8 +51,8 @@ pub use key_set::KeySet;
 pub use keys::{IssuerKeys, KeysError};
 pub use metadata::{IssuerMetadata, discover};
 pub use oauth::{
-    Answer, AssertionKey, AudienceParameter, CallCounts, ClientAuthentication, ClientCredentials, DeviceAuthorization,
-    Grant, KeyError, OAuthClient, OAuthSettings, Refreshed, TokenRequest,
+    Answer, AssertionKey, AudienceParameter, CallCounts, ClientAuthentication, ClientCredentials,
+    DeviceAuthorization, Grant, KeyError, OAuthClient, OAuthSettings, Refreshed, TokenRequest,
 };
 pub use path::{PathError, StoragePath};
 pub use permit::{Action, Denied};

@@ -56,7 +56,10 @@ impl Counts {
         let millis = took.as_millis();
         let class = BOUNDS_MS.iter().position(|bound| millis <= u128::from(*bound));
         let add = |counter: Option<&AtomicU64>, more| counter.map(|c| c.fetch_add(more, Ordering::Relaxed));
-        add(OUTCOMES.iter().position(|name| *name == name_of(outcome)).and_then(|at| one.outcomes.get(at)), 1);
+        add(
+            OUTCOMES.iter().position(|name| *name == name_of(outcome)).and_then(|at| one.outcomes.get(at)),
+            1,
+        );
         add(one.durations.get(class.unwrap_or(BOUNDS_MS.len())), 1);
         add(Some(&one.micros), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }

@@ -49,6 +49,13 @@ impl Access {
         known.map_or(&self.usual, |(_, grantor)| grantor)
     }
 
+    /// Its clients at issuers.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<OAuthClient>> {
+        std::iter::once(&self.usual)
+            .chain(self.instances.iter().map(|(_, grantor)| grantor))
+            .map(|grantor| &grantor.oauth)
+    }
+
     /// The issuer that most of the VO's tokens come from, for logs.
     pub fn issuer(&self) -> String {
         self.usual.oauth.issuer().to_string()

@@ -31,15 +31,21 @@ pub(crate) async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: 
     let mut away_since: Option<Instant> = None;
     let mut tally = Tally::new();
     while !submitter.shutdown.soft.is_cancelled() {
+        submitter.sight.work.moves();
         let began = Instant::now();
         let whole = began >= next_walk;
         let worked = if whole { submitter.pass().await } else { submitter.news().await };
         let rest = match worked {
-            Ok(Pass { report, .. }) => {
+            Ok(pass) => {
                 waits.reset();
+                submitter.sight.work.vitals().database_is_back();
                 if let Some(since) = away_since.take() {
                     info!(after_s = since.elapsed().as_secs(), "Rucio's database can be used again");
                 }
+                if whole {
+                    submitter.sight.seen.walked(submitter.rucio.vo(), &pass, began.elapsed());
+                }
+                let Pass { report, .. } = pass;
                 if whole {
                     let idle = report.submitted + report.released == 0;
                     let long = if idle { (began.elapsed() * REST).min(LONGEST_REST) } else { Duration::ZERO };
@@ -49,6 +55,7 @@ pub(crate) async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: 
                 look.min(next_walk.saturating_duration_since(Instant::now()))
             }
             Err(reason) => {
+                submitter.sight.work.vitals().database_is_away(&reason);
                 if away_since.is_none() {
                     warn!(%reason, "Rucio's database cannot be used; it is tried again");
                     away_since = Some(Instant::now());

@@ -23,6 +23,7 @@ pub mod request;
 pub mod rucio;
 mod rucio_cfg;
 mod run;
+mod seen;
 pub mod settings;
 pub mod share;
 pub mod submit;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::{Failure, Shutdown, logs, settings as shared};
+use daemon::metrics::Issuers;
+use daemon::{Failure, Shutdown, Vitals, Watch, logs, settings as shared};
 use fts_client::FtsError;
 use futures_util::future::join_all;
 use token_core::{Clock, SystemClock, TokenKeeper};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::access::{self, Access};
@@ -15,11 +17,14 @@ use crate::explain;
 use crate::forever::forever;
 use crate::pulse::Pulse;
 use crate::rucio::Rucio;
+use crate::seen::{Seen, Sight};
 use crate::settings::RucioSettings;
 use crate::submit::{Memory, Parties, Pass, Report, Submitter, WAITS};
 
 /// Most requests at a time: SQLite takes 32,766 values in a statement.
 const MOST: u32 = 5000;
+/// Where metrics and health are told when nothing else is said, on loopback.
+const PORT: u16 = 9770;
 
 /// Runs the daemon to its end.
 ///
@@ -60,11 +65,22 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     );
     let share = settings.share.share(settings.submit.ignore_availability).map_err(Failure::Configuration)?;
     let pulse = Pulse::of_this_process(&rucio, &settings.share).map(Arc::new);
+    let vitals = Vitals::new("rucio", clock.now());
+    vitals.database_is_back();
+    let seen = Arc::new(Seen::new(Arc::clone(&clock)));
+    let clients = accesses.iter().flat_map(Access::clients).map(Arc::clone).collect();
+    let watch = Arc::new(Watch::new(
+        ("conveyor", env!("CARGO_PKG_VERSION")),
+        vitals.clone(),
+        Issuers::new(clients, Arc::clone(&keeper), Arc::clone(&clock)),
+        Arc::clone(&seen) as Arc<_>,
+    ));
     let submitter = |access: Access| {
         let tokens = Arc::new(settings.token_rules(&access.vo));
         info!(vo = access.vo, issuer = access.issuer(), authorised_by = tokens.carried.mode(), "VO served");
         Submitter {
             rucio: rucio.of_vo(&access.vo),
+            sight: Sight { seen: Arc::clone(&seen), work: vitals.work(format!("queue of VO {}", access.vo)) },
             parties: Parties::new(access, Arc::clone(&keeper), Arc::clone(&tokens), Arc::clone(&clock)),
             share: share.clone(),
             pulse: pulse.clone(),
@@ -88,7 +104,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             let span = vo_span(submitter, submitters.len());
             forever(submitter, &keeper, sleep, look).instrument(span)
         });
-        join_all(all).await;
+        let stop = CancellationToken::new();
+        let work = async {
+            join_all(all).await;
+            stop.cancel();
+        };
+        tokio::join!(work, settings.http.serve(PORT, Arc::clone(&watch), &stop));
         Ok(())
     };
     let ended = tokio::select! {
@@ -115,7 +136,7 @@ async fn once(submitters: &[Submitter], keeper: &TokenKeeper, json: bool) -> Res
             _ => failure.at(&format!("VO `{vo}`")),
         };
         match pass {
-            Ok(Pass { report, unusable }) => {
+            Ok(Pass { report, unusable, .. }) => {
                 submitter.tell_authorisation(&report);
                 open += report.open;
                 waiting += report.left.get(WAITS).copied().unwrap_or_default();

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::http::ListenSettings;
 use daemon::logs::LogSettings;
 use daemon::settings::{CacheSettings, IssuerSettings};
 use serde::Deserialize;
@@ -54,6 +55,9 @@ pub struct Settings {
     /// Where tokens outlive a restart; without it they live in memory.
     #[serde(default)]
     pub cache: Option<CacheSettings>,
+    /// Where metrics and health are told.
+    #[serde(default)]
+    pub http: ListenSettings,
     /// Logs.
     #[serde(default)]
     pub log: LogSettings,
@@ -265,6 +269,7 @@ mod tests {
         r#"client_secret_file = "/etc/token-conveyor/rucio-conveyor-cms.secret""#,
         r#"database_file = "/etc/token-conveyor/rucio-database.url""#,
         r#"schema = "prod""#,
+        r#"listen = "127.0.0.1:9770""#,
     ];
 
     #[test]

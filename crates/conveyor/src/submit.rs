@@ -19,7 +19,7 @@ use fts_client::FtsError;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
-use token_core::Clock;
+use token_core::{Clock, UnixSeconds};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -29,6 +29,7 @@ use crate::job::JobRules;
 use crate::pulse::Pulse;
 use crate::request::RequestKey;
 use crate::rucio::{DatabaseError, Rucio};
+use crate::seen::Sight;
 use crate::share::{Part, Share};
 use crate::tokens::Carried;
 use crate::topology::Topology;
@@ -63,17 +64,45 @@ pub struct Report {
     pub refused: usize,
     /// Requests that FTS has now, by how their transfers are authorised.
     pub authorised: BTreeMap<String, usize>,
+    /// What came of posts, by FTS.
+    pub fts: BTreeMap<String, Posts>,
     /// Requests claimed and given back because their job could not be sent.
     pub released: usize,
     /// Requests still claimed, whose job's fate is not known yet. The next pass looks again.
     pub open: usize,
 }
 
+/// What came of posts to one FTS, in requests but for `jobs`.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Posts {
+    /// FTS has them now.
+    pub submitted: usize,
+    /// In so many jobs.
+    pub jobs: usize,
+    /// FTS refused them.
+    pub refused: usize,
+    /// They were given back.
+    pub released: usize,
+    /// No answer told.
+    pub unknown: usize,
+}
+
 impl Report {
     /// Adds what another pass has done.
     pub fn add(&mut self, other: &Self) {
-        let Self { picked, submitted, jobs, recovered, ended, left, refused, authorised, released, open } =
-            other;
+        let Self {
+            picked,
+            submitted,
+            jobs,
+            recovered,
+            ended,
+            left,
+            refused,
+            authorised,
+            fts,
+            released,
+            open,
+        } = other;
         let sums = [
             (&mut self.picked, picked),
             (&mut self.submitted, submitted),
@@ -92,6 +121,14 @@ impl Report {
                 *sums.entry(reason.clone()).or_default() += count;
             }
         }
+        for (fts, posts) in fts {
+            let sum = self.fts.entry(fts.clone()).or_default();
+            sum.submitted += posts.submitted;
+            sum.jobs += posts.jobs;
+            sum.refused += posts.refused;
+            sum.released += posts.released;
+            sum.unknown += posts.unknown;
+        }
     }
 }
 
@@ -102,6 +139,17 @@ pub struct Pass {
     pub report: Report,
     /// Why an FTS, or the issuer of its tokens, could not be used. Its requests wait; those for others were submitted.
     pub unusable: Option<FtsError>,
+    /// The queue as it was found.
+    pub queue: Queue,
+}
+
+/// Our part of the queue, as a walk over all of it found it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Queue {
+    /// How many requests.
+    pub requests: usize,
+    /// When the oldest was made.
+    pub oldest: Option<UnixSeconds>,
 }
 
 impl Pass {
@@ -109,6 +157,8 @@ impl Pass {
     fn add(&mut self, other: Self) {
         self.report.add(&other.report);
         self.unusable = self.unusable.take().or(other.unusable);
+        self.queue.requests += other.queue.requests;
+        self.queue.oldest = self.queue.oldest.or(other.queue.oldest);
     }
 }
 
@@ -143,6 +193,8 @@ pub struct Submitter {
     pub shutdown: Shutdown,
     /// What is kept from pass to pass.
     pub memory: Memory,
+    /// Where it is seen what is done.
+    pub sight: Sight,
 }
 
 impl Submitter {
@@ -169,7 +221,9 @@ impl Submitter {
         let topology = self.topology().await?;
         let due = !self.memory.conditions().due(self.clock.now()).is_empty();
         if self.memory.is_open() && (walk.is_whole() || due) {
-            self.recover(&topology, &mut pass).await?;
+            let recovered = self.recover(&topology, &mut pass).await;
+            self.sight.seen.did(&pass.report);
+            recovered?;
         }
         if self.try_again(&mut pass).await {
             // What waited stands anywhere in the queue.
@@ -265,6 +319,7 @@ impl Submitter {
                     Some(page) => working.push(async move {
                         let mut pass = Pass::default();
                         let worked = self.page(page, ground, &mut pass).await;
+                        self.sight.seen.did(&pass.report);
                         (pass, worked)
                     }),
                     None => ended = true,

@@ -34,20 +34,20 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// The `[http]` section: where metrics and health are told.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct HttpSettings {
+pub struct ListenSettings {
     /// Whether metrics and health are told at all.
     pub enabled: bool,
     /// Address and port, where not the daemon's own on loopback; port 0 is any that is free, which a line of log names.
     pub listen: Option<SocketAddr>,
 }
 
-impl Default for HttpSettings {
+impl Default for ListenSettings {
     fn default() -> Self {
         Self { enabled: true, listen: None }
     }
 }
 
-impl HttpSettings {
+impl ListenSettings {
     /// Answers until `stop` fires, on loopback at `port` when it is not said where. Where somebody else listens, it is tried again and
     /// again: that is no reason not to work.
     pub async fn serve(&self, port: u16, watch: Arc<Watch>, stop: &CancellationToken) {

@@ -42,11 +42,20 @@ pub struct Watch {
     pub issuers: Issuers,
     /// What it tells itself.
     pub own: Arc<dyn Observed>,
-    /// When it last looked.
-    pub looked: Mutex<Option<Instant>>,
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Watch {
+    /// A program by its name and version.
+    pub fn new(
+        (program, version): (&'static str, &'static str),
+        vitals: Vitals,
+        issuers: Issuers,
+        own: Arc<dyn Observed>,
+    ) -> Self {
+        Self { program, version, vitals, issuers, own, looked: Mutex::default() }
+    }
+
     /// All metrics, as Prometheus reads them.
     pub async fn metrics(&self) -> String {
         self.look().await;

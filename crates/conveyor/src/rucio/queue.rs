@@ -40,6 +40,17 @@ impl Default for Cursor {
     }
 }
 
+/// The next requests in order of age.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Their ids.
+    pub keys: Vec<RequestKey>,
+    /// When the oldest of them was made.
+    pub oldest: Option<UnixSeconds>,
+    /// Where it goes on.
+    pub next: Cursor,
+}
+
 /// An open claim: a row in `G` with the id of the job it was claimed for.
 #[derive(Clone, Debug)]
 pub struct Claimed {
@@ -114,25 +125,24 @@ impl Rucio {
     ///
     /// # Errors
     /// When the statement fails.
-    pub async fn oldest(
-        &self,
-        part: &Part,
-        cursor: &Cursor,
-    ) -> Result<Option<(Vec<RequestKey>, Cursor)>, DatabaseError> {
+    pub async fn oldest(&self, part: &Part, cursor: &Cursor) -> Result<Option<Window>, DatabaseError> {
         let mut oldest =
             Statement::new(OLDEST).with(self.vo.as_str()).with(&cursor.created_at).with(&cursor.id);
         self.narrow(&mut oldest, part);
         oldest.push(" ORDER BY r.created_at, r.id LIMIT ").bind(WINDOW);
-        let (mut keys, mut last) = (Vec::new(), None);
+        let (mut keys, mut last, mut made_at) = (Vec::new(), None, None);
         let each = self.database.each(oldest, |row| {
             keys.push(RequestKey::of(&row.id(0)?));
+            if keys.len() == 1 {
+                made_at = row.time(1)?.seconds().map(UnixSeconds);
+            }
             last = Some(row);
             Ok(())
         });
         each.await.during(WHAT)?;
         let Some(last) = last else { return Ok(None) };
         let next = Cursor { created_at: last.time(1).during(WHAT)?, id: RequestId(last.id(0).during(WHAT)?) };
-        Ok(Some((keys, next)))
+        Ok(Some(Window { keys, oldest: made_at, next }))
     }
 
     /// The ids of requests of this part that came to the queue after `since`, at most a window's worth.

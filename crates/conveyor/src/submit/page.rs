@@ -29,6 +29,7 @@ impl Submitter {
         ground: &Ground<'_>,
         pass: &mut Pass,
     ) -> Result<(), DatabaseError> {
+        self.sight.work.moves();
         let (now, topology) = (self.clock.now(), ground.topology);
         let requests = self.rucio.read(&ground.part, &keys, now).await?;
         pass.report.picked += requests.len();
@@ -112,11 +113,13 @@ impl Submitter {
     /// An FTS cannot be used: it is tried again later.
     pub(super) fn away(&self, fts: &str, error: &FtsError, claims: bool) {
         self.memory.conditions().away(fts, error, claims, self.clock.now());
+        self.sight.seen.fts(fts, self.rucio.vo(), Some(error));
     }
 
     /// An FTS can be used.
     pub(super) fn back(&self, fts: &str) {
         self.memory.conditions().back(fts, self.clock.now(), || self.memory.left().back(fts));
+        self.sight.seen.fts(fts, self.rucio.vo(), None);
     }
 
     /// Posts claimed jobs, many at a time, and closes their claims as the answers come. What was refused as a job of several
@@ -134,6 +137,7 @@ impl Submitter {
             let posts = stream::iter(jobs).map(|job| self.post(party, job, topology));
             let mut chunks = posts.buffer_unordered(self.jobs_in_flight.max(1)).ready_chunks(SETTLE);
             while let Some(chunk) = chunks.next().await {
+                self.sight.work.moves();
                 let mut ends = Vec::new();
                 for (job, end) in chunk.into_iter().flatten() {
                     match end {

@@ -6,7 +6,7 @@ use fts_client::{JobId, Lookup};
 use tracing::{debug, warn};
 
 use super::post::{End, FIELDS, adopt};
-use super::{Party, Pass, Submitter};
+use super::{Party, Pass, Posts, Report, Submitter};
 use crate::choose::{Plan, replan};
 use crate::job::{Job, in_order};
 use crate::request::RequestKey;
@@ -26,6 +26,7 @@ impl Submitter {
         }
         let (mut stuck, mut asked) = (BTreeSet::new(), BTreeSet::new());
         for ((fts, id), claims) in jobs {
+            self.sight.work.moves();
             let files = claims.len();
             let party = match stuck.contains(&fts) {
                 true => None,
@@ -127,6 +128,7 @@ impl Submitter {
         let report = &mut pass.report;
         let mut done = Vec::new();
         let (mut refused, mut words) = (0, None);
+        let mut posts = Posts::default();
         for (job, end) in ends {
             let files = job.plans.len();
             match end {
@@ -135,6 +137,8 @@ impl Submitter {
                     let mode = self.rules.tokens.carried.mode();
                     *report.authorised.entry(mode.to_owned()).or_default() += files;
                     report.jobs += 1;
+                    posts.submitted += files;
+                    posts.jobs += 1;
                     done.push((job, Outcome::Submitted));
                 }
                 End::Refused(said) => {
@@ -144,6 +148,7 @@ impl Submitter {
                 }
                 End::NotSent(why) => {
                     report.released += files;
+                    posts.released += files;
                     let now = self.clock.now();
                     self.rucio.release(&job, now).await?;
                     let keys = job.plans.iter().map(|plan| RequestKey::of(&plan.request.id.0));
@@ -156,11 +161,14 @@ impl Submitter {
                 // What is taken apart has been, before it comes here; if not, the next pass finds the claim.
                 End::Open | End::Apart => {
                     report.open += files;
+                    posts.unknown += files;
                     self.memory.set_open(true);
                 }
             }
         }
         report.refused += refused;
+        posts.refused = refused;
+        report.add(&Report { fts: [(fts.to_owned(), posts)].into(), ..Report::default() });
         if let Some(words) = words {
             warn!(fts, requests = refused, words, "FTS refused requests: they get state A, and these words");
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Pass, Submitter};
 use crate::request::RequestKey;
 use crate::rucio::DatabaseError;
-use crate::rucio::queue::Cursor;
+use crate::rucio::queue::{Cursor, Window};
 use crate::share::Part;
 
 /// A request that came this long ago, in seconds, may still be news: clocks differ, and a transaction ends after it has written. What
@@ -63,6 +63,7 @@ impl Walk {
         if submitter.shutdown.soft.is_cancelled() {
             return Ok(None);
         }
+        submitter.sight.work.moves();
         let now = submitter.clock.now();
         if self.news_at.is_none_or(|at| at.elapsed() >= NEWS_EVERY) {
             let mut news = submitter.rucio.arrived(part, UnixSeconds(now.0 - NEWS_S)).await?;
@@ -72,7 +73,11 @@ impl Walk {
         }
         while self.window.is_empty() {
             let Some(cursor) = self.cursor.take() else { break };
-            if let Some((mut oldest, next)) = submitter.rucio.oldest(part, &cursor).await? {
+            if let Some(Window { keys: mut oldest, oldest: made_at, next }) =
+                submitter.rucio.oldest(part, &cursor).await?
+            {
+                pass.queue.requests += oldest.len();
+                pass.queue.oldest = pass.queue.oldest.or(made_at);
                 submitter.memory.left().sift(&mut oldest, now, &mut pass.report.left);
                 self.window = oldest.into();
                 self.cursor = Some(next);

@@ -289,14 +289,14 @@ impl Grid {
         let audience = if other.is_some() { "{url}" } else { "{host}" };
         let conveyor = format!(
             "[rucio]\ndatabase = \"{}\"\n\n[issuer]\n{}\n[fts]\nca_file = \"{ca}\"\naudience = \"{audience}\"\n\
-             scope = \"{scope}\"\n\n[cache]\npath = \"{folder}/conveyor-tokens\"\nkey_file = \"{folder}/conveyor-tokens.key\"\n",
+             scope = \"{scope}\"\n\n[cache]\npath = \"{folder}/conveyor-tokens\"\nkey_file = \"{folder}/conveyor-tokens.key\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n",
             self.rucio.url(),
             issuer(&conveyor.0, &self.conveyor_secret()),
         );
         std::fs::write(self.conveyor_config(), conveyor)?;
         let mut exchange = format!(
             "[fts]\ndatabase = \"{}\"\n\n[[issuer]]\n{}\n[worker]\ninterval_ms = 200\n\n[cache]\n\
-             path = \"{folder}/exchange-tokens\"\nkey_file = \"{folder}/exchange-tokens.key\"\n",
+             path = \"{folder}/exchange-tokens\"\nkey_file = \"{folder}/exchange-tokens.key\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n",
             mysql.unwrap_or_else(|| format!("sqlite:///{}", self.fts.database().display())),
             issuer(&exchange.0, &exchange_secret),
         );

@@ -12,4 +12,5 @@ pub mod pki;
 pub mod rucio;
 pub mod server;
 pub mod storage;
+pub mod told;
 pub mod xrootd;

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod refresh;
 pub mod retire;
 mod run;
+mod seen;
 pub mod settings;
 pub mod worker;
 

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::fts::{DatabaseError, FtsDatabase};
+use crate::seen::Seen;
+use crate::worker::Report;
 
 /// Between two steps others have the database to themselves.
 const STEP: Duration = Duration::from_millis(50);
@@ -82,13 +84,14 @@ impl Retirement {
     }
 
     /// Walks again and again until `stop` fires.
-    pub(crate) async fn run(&self, stop: &CancellationToken) {
+    pub(crate) async fn run(&self, seen: &Seen, stop: &CancellationToken) {
         let mut failing = false;
         while !stop.is_cancelled() {
             match self.walk(stop).await {
                 Ok(0) => failing = false,
                 Ok(tokens) => {
                     failing = false;
+                    seen.did(&Report { retired: tokens, ..Report::default() });
                     info!(tokens, "old tokens that no file refers to were deleted");
                 }
                 Err(error) if !failing => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use daemon::{Failure, Shutdown, config, logs, settings as shared};
+use daemon::metrics::Issuers;
+use daemon::{Failure, Shutdown, Vitals, Watch, config, logs, settings as shared};
 use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{info, warn};
 
@@ -18,6 +19,7 @@ use crate::fts::{DatabaseError, FtsDatabase};
 use crate::fts3config::Fts3Config;
 use crate::issuers::{self, KnownIssuer};
 use crate::refresh::service::Service;
+use crate::seen::{Seen, Sight};
 use crate::settings::Settings;
 use crate::worker::{IssuerClient, Lanes, Report, ShortLived, Tokens, Worker};
 
@@ -49,6 +51,8 @@ pub struct Arguments {
 
 /// Most jobs at a time: SQLite takes 32,766 values in a statement, and five are bound for each.
 const MOST: u32 = 5000;
+/// Where metrics and health are told when nothing else is said, on loopback.
+const PORT: u16 = 9771;
 /// How often the keeper is reminded of its housekeeping.
 const TEND: Duration = Duration::from_secs(10);
 
@@ -97,6 +101,16 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         "token-exchange starts"
     );
 
+    let vitals = Vitals::new("fts", clock.now());
+    vitals.database_is_back();
+    let seen = Arc::new(Seen::new(fts.clone(), Arc::clone(&clock)));
+    let oauth = clients.iter().flat_map(IssuerClient::clients).map(Arc::clone).collect();
+    let watch = Arc::new(Watch::new(
+        ("token-exchange", env!("CARGO_PKG_VERSION")),
+        vitals.clone(),
+        Issuers::new(oauth, Arc::clone(&keeper), Arc::clone(&clock)),
+        Arc::clone(&seen) as Arc<_>,
+    ));
     let min_life = Duration::from_secs(settings.worker.min_token_life_s);
     let limits: Vec<usize> = clients.iter().map(IssuerClient::max_in_flight).collect();
     let lanes = Lanes::new(settings.worker.in_flight, &limits);
@@ -109,6 +123,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         batch: settings.worker.batch.clamp(1, MOST),
         in_flight: settings.worker.in_flight,
         margin: settings.refresh.margin(),
+        seen: Arc::clone(&seen),
     });
     let retirement = settings.retire.retirement(fts.clone(), Arc::clone(&clock));
     let watch = Watch { fts: fts.clone(), endpoints: planning.endpoints.clone(), clock: Arc::clone(&clock) };
@@ -121,6 +136,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         interval: Duration::from_millis(settings.worker.interval_ms.max(10)),
         clock,
         shutdown: shutdown.clone(),
+        sight: Sight { seen, work: vitals.work("waiting files") },
     };
     let work = async {
         if arguments.run_once {
@@ -142,7 +158,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         let retiring = async {
             if let Some(retirement) = &retirement {
-                retirement.run(&shutdown.soft).await;
+                retirement.run(&renewer.seen, &shutdown.soft).await;
             }
         };
         let lanes = async {
@@ -156,7 +172,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         tokio::select! {
             _ = lanes => (),
-            () = tend(&keeper) => (),
+            () = async { tokio::join!(tend(&keeper), settings.http.serve(PORT, watch, &shutdown.hard)); } => (),
         }
         info!("token-exchange ends");
         Ok(())

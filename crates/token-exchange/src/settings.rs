@@ -6,6 +6,7 @@ mod issuer;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use daemon::http::ListenSettings;
 use daemon::logs::LogSettings;
 use daemon::mysql::Tls;
 use daemon::settings::CacheSettings;
@@ -51,6 +52,9 @@ pub struct Settings {
     /// Where tokens outlive a restart; without it they live in memory.
     #[serde(default)]
     pub cache: Option<CacheSettings>,
+    /// Where metrics and health are told.
+    #[serde(default)]
+    pub http: ListenSettings,
     /// Logs.
     #[serde(default)]
     pub log: LogSettings,
@@ -160,6 +164,7 @@ mod tests {
         r#"database = "sqlite:////var/lib/fts/fts.sqlite""#,
         r#"messaging_directory = "/var/lib/fts3""#,
         "managed = true",
+        r#"listen = "127.0.0.1:9771""#,
     ];
 
     fn load(text: &str) -> Result<Settings, String> {

@@ -24,6 +24,7 @@ use token_core::Clock;
 
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::plan::Planning;
+use crate::seen::Sight;
 
 pub use lanes::Lanes;
 use shift::{Shift, Until};
@@ -88,6 +89,24 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
     /// When to stop.
     pub shutdown: Shutdown,
+    /// Where it is seen what is done.
+    pub sight: Sight,
+}
+
+impl Report {
+    /// Adds what was done besides.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self { jobs, released, failed, cancelled, waiting, lost, retired } = other;
+        self.jobs += jobs;
+        self.released += released;
+        self.failed += failed;
+        self.cancelled += cancelled;
+        for (why, files) in waiting {
+            *self.waiting.entry(why.clone()).or_default() += files;
+        }
+        self.lost += lost;
+        self.retired += retired;
+    }
 }
 
 impl Worker {

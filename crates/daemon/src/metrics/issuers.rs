@@ -35,11 +35,6 @@ impl Issuers {
         self.keeper.holdings()
     }
 
-    /// The time that they go by.
-    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
-    }
-
     /// Each issuer once, whether its name is written with a slash at the end or without.
     pub(crate) fn each(&self) -> BTreeMap<String, IssuerStatus> {
         let mut all: BTreeMap<String, IssuerStatus> = BTreeMap::new();

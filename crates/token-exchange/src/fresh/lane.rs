@@ -38,6 +38,7 @@ pub async fn run(renewer: &Renewer, stop: &CancellationToken) {
                     );
                 }
                 outlived = now;
+                renewer.seen.outlived(now);
             }
             renewer.rounds().await
         };

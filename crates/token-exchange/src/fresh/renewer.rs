@@ -15,6 +15,7 @@ use crate::decide::Token;
 use crate::fts::remembered::How;
 use crate::fts::renew::{Hold, Renewable, Renewed};
 use crate::fts::{DatabaseError, FtsDatabase};
+use crate::seen::Seen;
 use crate::worker::Tokens;
 use subjects::Subjects;
 
@@ -59,6 +60,8 @@ pub struct Renewer {
     pub in_flight: usize,
     /// `fts_url_copy` asks for a token that has less than this to live.
     pub margin: Duration,
+    /// Where it is seen what is done.
+    pub seen: Arc<Seen>,
 }
 
 impl Renewer {
@@ -144,6 +147,17 @@ impl Renewer {
     }
 
     async fn renew(
+        &self,
+        hold: &Hold,
+        token: &Renewable,
+        subjects: &Subjects,
+    ) -> Result<Outcome, DatabaseError> {
+        let outcome = self.tried(hold, token, subjects).await?;
+        self.seen.renewal(&outcome);
+        Ok(outcome)
+    }
+
+    async fn tried(
         &self,
         hold: &Hold,
         token: &Renewable,

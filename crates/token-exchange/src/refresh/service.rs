@@ -82,7 +82,9 @@ impl Service {
                     }
                 }
                 Some((token_id, response)) = under_way.next() => {
-                    for back in waiting.remove(&token_id).unwrap_or_default() {
+                    let waiting = waiting.remove(&token_id).unwrap_or_default();
+                    self.renewer.seen.refresh_requests(waiting.len(), response.refresh_message.is_none());
+                    for back in waiting {
                         let _ = back.send(response.clone());
                     }
                 }

@@ -303,6 +303,11 @@ impl Desk {
         self.pending.get(key).map_or(0, |pending| pending.units.len())
     }
 
+    /// How many jobs are in hand.
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// How many files are in hand.
     pub(super) fn files(&self) -> usize {
         self.files

@@ -132,6 +132,8 @@ impl<'a> Shift<'a> {
             self.begin_look(now);
             self.begin_extending(now);
             self.account(now);
+            self.worker.sight.work.moves();
+            self.worker.sight.seen.in_hand(self.desk.jobs(), self.desk.files());
             if self.is_over(now) {
                 break;
             }
@@ -158,6 +160,12 @@ impl<'a> Shift<'a> {
             account(&self.report);
         }
         Ok(self.report)
+    }
+
+    /// Counts what was done just now.
+    fn did(&mut self, report: &Report) {
+        self.worker.sight.seen.did(report);
+        self.report.add(report);
     }
 
     /// Nothing new is begun.
@@ -222,11 +230,13 @@ impl<'a> Shift<'a> {
             self.database_away = Some(Instant::now());
             error!(%error, "FTS's database can't be used; it is tried again and again");
         }
+        self.worker.sight.work.vitals().database_is_away(&error);
         Ok(self.database.pause())
     }
 
     fn back(&mut self) {
         self.database.reset();
+        self.worker.sight.work.vitals().database_is_back();
         if let Some(since) = self.database_away.take() {
             info!(after_s = since.elapsed().as_secs(), "FTS's database can be used again");
         }

@@ -40,6 +40,11 @@ impl IssuerClient {
         self.max_in_flight
     }
 
+    /// The client, under each of its issuer's names.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<OAuthClient>> {
+        std::iter::once(&self.client).chain(&self.other)
+    }
+
     fn is_for(&self, issuer: &str) -> bool {
         self.client.issuer().same_but_for_slash(issuer)
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use super::super::pause;
+use super::super::{Report, pause};
 use super::{AT_A_TIME, Shift};
 use crate::decide::Fate;
 use crate::fts::DatabaseError;
@@ -25,9 +25,8 @@ impl Shift<'_> {
             }
             let time = self.worker.clock.now();
             let parcels = self.desk.parcels(AT_A_TIME, |attempts| time.plus(pause(attempts)));
-            for (why, files) in self.desk.take_put_off() {
-                *self.report.waiting.entry(why).or_default() += files;
-            }
+            let waiting = self.desk.take_put_off();
+            self.did(&Report { waiting, ..Report::default() });
             self.outbox.push_back(parcels);
         } else if now < self.hand_over_at && self.database_away.is_some() {
             return;
@@ -72,7 +71,8 @@ impl Shift<'_> {
             }
             self.desk.forget(&job);
             let why = error.to_string();
-            *self.report.waiting.entry(why.clone()).or_default() += parcel.fates.len();
+            let waiting = [(why.clone(), parcel.fates.len())].into();
+            self.did(&Report { waiting, ..Report::default() });
             let retry_at = self.worker.clock.now().plus(pause(parcel.lease.attempts));
             let put_off = Parcel { fates: Vec::new(), rest: Rest::PutOff { retry_at, why }, ..parcel };
             self.outbox.push_front(vec![put_off]);
@@ -80,10 +80,13 @@ impl Shift<'_> {
     }
 
     fn count(&mut self, sent: &[Parcel], done: &HandedOver) {
-        self.report.released += done.released;
-        self.report.failed += done.failed;
-        self.report.cancelled += done.cancelled;
-        self.report.lost += done.lost.len();
+        self.did(&Report {
+            released: done.released,
+            failed: done.failed,
+            cancelled: done.cancelled,
+            lost: done.lost.len(),
+            ..Report::default()
+        });
         for job in done.lost.iter().chain(&done.ended) {
             self.desk.forget(job);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::super::Report;
 use super::super::condition::Change;
 use super::super::desk::Key;
 use super::super::pace;
@@ -79,7 +80,7 @@ impl Shift<'_> {
             self.pace.next = now;
             self.nothing_due = found.jobs.is_empty() && !passed_over;
         }
-        self.report.jobs += found.jobs.len();
+        self.did(&Report { jobs: found.jobs.len(), ..Report::default() });
         self.subjects.extend(subjects);
         for job in found.jobs {
             self.take(job);

@@ -12,6 +12,7 @@ use crate::blame::{Fault, fault};
 use crate::endpoint::Endpoints;
 use crate::fts::failed::Span;
 use crate::fts::{DatabaseError, FtsDatabase};
+use crate::seen::Seen;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(10);
@@ -29,6 +30,7 @@ pub(crate) struct Watch {
     pub(crate) fts: FtsDatabase,
     pub(crate) endpoints: Endpoints,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) seen: Arc<Seen>,
 }
 
 impl Watch {
@@ -39,6 +41,7 @@ impl Watch {
             match self.look().await {
                 Ok(faults) => {
                     failing = false;
+                    self.seen.failed_by_fts(&faults);
                     tell(&faults);
                 }
                 Err(error) if !failing => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use daemon::metrics::Issuers;
-use daemon::{Failure, Shutdown, Vitals, Watch, config, logs, settings as shared};
+use daemon::{Failure, Shutdown, Vitals, config, logs, settings as shared};
 use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{info, warn};
 
@@ -105,7 +105,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     vitals.database_is_back();
     let seen = Arc::new(Seen::new(fts.clone(), Arc::clone(&clock)));
     let oauth = clients.iter().flat_map(IssuerClient::clients).map(Arc::clone).collect();
-    let watch = Arc::new(Watch::new(
+    let told = Arc::new(daemon::Watch::new(
         ("token-exchange", env!("CARGO_PKG_VERSION")),
         vitals.clone(),
         Issuers::new(oauth, Arc::clone(&keeper), Arc::clone(&clock)),
@@ -126,7 +126,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         seen: Arc::clone(&seen),
     });
     let retirement = settings.retire.retirement(fts.clone(), Arc::clone(&clock));
-    let watch = Watch { fts: fts.clone(), endpoints: planning.endpoints.clone(), clock: Arc::clone(&clock) };
+    let watch = Watch {
+        fts: fts.clone(),
+        endpoints: planning.endpoints.clone(),
+        clock: Arc::clone(&clock),
+        seen: Arc::clone(&seen),
+    };
     let worker = Worker {
         fts: fts.handing_over_managed(settings.refresh.managed()),
         planning,
@@ -172,7 +177,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         tokio::select! {
             _ = lanes => (),
-            () = async { tokio::join!(tend(&keeper), settings.http.serve(PORT, watch, &shutdown.hard)); } => (),
+            () = async { tokio::join!(tend(&keeper), settings.http.serve(PORT, told, &shutdown.hard)); } => (),
         }
         info!("token-exchange ends");
         Ok(())

@@ -1,5 +1,6 @@
 //! What can be seen of a running worker: what it has done since it began, what it has in hand, and what waits in FTS's database.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,6 +8,7 @@ use daemon::metrics::Family;
 use daemon::{Observed, Work};
 use token_core::{Clock, UnixSeconds};
 
+use crate::failed::Faults;
 use crate::fresh::renewer::Outcome;
 use crate::fts::FtsDatabase;
 use crate::fts::look::{Backlog, Leases};
@@ -28,6 +30,8 @@ struct State {
     answered: u64,
     refused: u64,
     outlived: Option<usize>,
+    /// Files that FTS failed for a token's reason, by side and endpoint.
+    failed_by_fts: BTreeMap<(String, String), u64>,
     jobs_in_hand: usize,
     files_in_hand: usize,
     /// As the database told when it was last looked at.
@@ -80,6 +84,15 @@ impl Seen {
         *sum += requests as u64;
     }
 
+    /// FTS has failed these for a token's reason.
+    pub(crate) fn failed_by_fts(&self, faults: &Faults) {
+        let mut state = self.lock();
+        for (fault, (files, _)) in faults {
+            let of = (fault.side.to_string(), fault.endpoint.clone());
+            *state.failed_by_fts.entry(of).or_default() += *files as u64;
+        }
+    }
+
     /// So many transfers have outlived their tokens.
     pub(crate) fn outlived(&self, transfers: usize) {
         self.lock().outlived = Some(transfers);
@@ -119,7 +132,7 @@ impl Observed for Seen {
 }
 
 fn of_work(state: &State) -> Vec<Family> {
-    let Report { jobs, released, failed, cancelled, lost, retired, .. } = &state.done;
+    let Report { jobs, released, failed, cancelled, lost, short_lived, retired, .. } = &state.done;
     vec![
         Family::counter("token_exchange_jobs_leased_total", &[], "Jobs taken in hand; one that is put off is taken again")
             .count([], *jobs as u64),
@@ -131,6 +144,12 @@ fn of_work(state: &State) -> Vec<Family> {
             .count(["cancelled"], *cancelled as u64),
         Family::counter("token_exchange_files_put_off_total", &[], "How often a file was put off, to be tried again later")
             .count([], state.put_off as u64),
+        Family::counter(
+            "token_exchange_short_lived_files_total",
+            &[],
+            "Files released with an unmanaged token that lives shorter than `worker.min_token_life_s`",
+        )
+        .count([], short_lived.files as u64),
         Family::gauge("token_exchange_jobs_in_hand", &[], "Jobs leased by this worker that are not handed over yet")
             .measure([], state.jobs_in_hand as f64),
         Family::counter(
@@ -153,7 +172,16 @@ fn of_tokens(state: &State) -> Vec<Family> {
     if let Some(transfers) = state.outlived {
         outlived = outlived.measure([], transfers as f64);
     }
+    let mut failed = Family::counter(
+        "token_exchange_failed_by_fts_total",
+        &["side", "endpoint"],
+        "Files that FTS failed for a token's reason, by the side and endpoint whose token it was; each is counted by one worker",
+    );
+    for ((side, endpoint), files) in &state.failed_by_fts {
+        failed = failed.count([side, endpoint], *files);
+    }
     vec![
+        failed,
         Family::counter("token_exchange_renewals_total", &["outcome"], "Tokens renewed in FTS's database, in time or since one was asked for: `renewed` or `failed` (tried again later)")
             .count(["renewed"], state.renewed)
             .count(["failed"], state.not_renewed),

@@ -69,6 +69,13 @@ impl ShortLived {
         }
         self.files += 1;
     }
+
+    fn add(&mut self, other: &Self) {
+        if other.files > 0 && (self.files == 0 || other.shortest_s < self.shortest_s) {
+            (self.shortest_s, self.file_id) = (other.shortest_s, other.file_id);
+        }
+        self.files += other.files;
+    }
 }
 
 /// Works.
@@ -96,7 +103,7 @@ pub struct Worker {
 impl Report {
     /// Adds what was done besides.
     pub(crate) fn add(&mut self, other: &Self) {
-        let Self { jobs, released, failed, cancelled, waiting, lost, retired } = other;
+        let Self { jobs, released, failed, cancelled, waiting, lost, short_lived, retired } = other;
         self.jobs += jobs;
         self.released += released;
         self.failed += failed;
@@ -105,6 +112,7 @@ impl Report {
             *self.waiting.entry(why.clone()).or_default() += files;
         }
         self.lost += lost;
+        self.short_lived.add(short_lived);
         self.retired += retired;
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use super::super::{Report, pause};
+use super::super::{Report, ShortLived, pause};
 use super::{AT_A_TIME, Shift};
 use crate::decide::Fate;
 use crate::fts::DatabaseError;
@@ -98,6 +98,7 @@ impl Shift<'_> {
         }
         let (managed, now) = (self.worker.fts.hands_over_managed(), self.worker.clock.now());
         let needed = self.worker.planning.needed_life;
+        let mut short_lived = ShortLived::default();
         let mut failures: HashMap<&str, (usize, &str, i64)> = HashMap::new();
         for parcel in sent {
             let job = parcel.lease.job.as_str();
@@ -118,7 +119,7 @@ impl Shift<'_> {
                         let life = |token: &Handed| token.unrenewed_life(managed, now);
                         let life = [source, destination].into_iter().filter_map(life).min();
                         if let Some(life) = life.filter(|life| *life < needed) {
-                            self.report.short_lived.count(*file, life);
+                            short_lived.count(*file, life);
                         }
                     }
                     Fate::Fail(reason) => failures.entry(reason).or_insert((0, job, *file)).0 += 1,
@@ -126,6 +127,7 @@ impl Shift<'_> {
                 }
             }
         }
+        self.did(&Report { short_lived, ..Report::default() });
         for (reason, (files, job, file)) in failures {
             warn!(files, reason, job, file, "failed");
         }

@@ -189,8 +189,7 @@ fn described(metrics: &str) -> Described {
             all.entry(name.to_owned()).or_default().0 = kind.to_owned();
         } else if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
         {
-            // The format wants a full stop.
-            all.entry(name.to_owned()).or_default().1 = help.trim_end_matches('.').to_owned();
+            all.entry(name.to_owned()).or_default().1 = help.to_owned();
         } else {
             let (written, _) = line.rsplit_once(' ').unwrap();
             let (name, rest) = written.split_once('{').unwrap_or((written, ""));

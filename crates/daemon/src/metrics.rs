@@ -181,7 +181,7 @@ mod tests {
         let text = text(vec![counter, gauge, spread, Family::gauge("none", &["a"], "Nothing yet")]);
         for line in [
             "# TYPE x_total counter",
-            "# HELP y What y is.",
+            "# HELP y What y is",
             "y 0.5",
             "z_seconds_bucket{a=\"1\",le=\"0.1\"} 1",
             "z_seconds_bucket{a=\"1\",le=\"+Inf\"} 3",

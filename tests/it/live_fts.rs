@@ -10,6 +10,8 @@
 //! - `FTS_BANS=1`: also bans and unbans a storage that never exists.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "live_fts/report.rs"]
+mod report;
 #[path = "live_fts/target.rs"]
 mod target;
 
@@ -24,29 +26,7 @@ use fts_client::{
 use serde_json::json;
 use token_core::{AccessToken, random_hex};
 
-#[derive(Default)]
-struct Report {
-    total: usize,
-    failed: usize,
-}
-
-impl Report {
-    #[expect(clippy::print_stdout, reason = "a test target with its own report")]
-    fn call<T>(&mut self, name: &str, outcome: Result<T>) -> Option<T> {
-        self.total += 1;
-        match outcome {
-            Ok(value) => {
-                println!("  ok      {name}");
-                Some(value)
-            }
-            Err(error) => {
-                self.failed += 1;
-                println!("  FAILED  {name}: {error:#}");
-                None
-            }
-        }
-    }
-}
+use report::Report;
 
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "a test target with its own report")]
@@ -70,10 +50,7 @@ async fn main() -> ExitCode {
             bans(&client, &mut report).await;
         }
     }
-    let Report { total, failed } = report;
-    println!("live_fts: {}/{total}", total - failed);
-    println!("{} passed, {failed} failed", total - failed);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report.end("live_fts")
 }
 
 async fn us(client: &FtsClient) -> Result<Identity> {

@@ -30,7 +30,7 @@ use server::Server;
 fn programs() -> Option<XrootdPrograms> {
     let xrootd = needed("XROOTD", "XRootD")?;
     let loopback = needed("XROOTD_LOOPBACK", "XRootD")?;
-    Some(XrootdPrograms { xrootd, loopback })
+    Some(XrootdPrograms { xrootd, loopback, bytes_per_s: None })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn bytes_are_copied_between_real_storages_by_tokens_of_a_real_issuer() {
     let pki = Pki::create(folder.path()).unwrap();
     let sites = RucioDatabase::postgres(&rucio.url).await.unwrap().sites().await.unwrap();
     let areas: Vec<_> = Grid::areas(&sites).into_iter().collect();
-    let provider = Provider::start(&modules, &pki, &areas, folder.path()).await;
+    let provider = Provider::start(&modules, &pki, &areas, folder.path(), None).await;
     settings.postgres = Some(rucio.url.clone());
     settings.fts_mysql = Some(tables.url().to_owned());
     settings.issuer = Some(provider.issuer.clone());

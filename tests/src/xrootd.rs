@@ -28,6 +28,8 @@ pub struct XrootdPrograms {
     pub xrootd: PathBuf,
     /// `tests/xrootd/loopback.c`, compiled.
     pub loopback: PathBuf,
+    /// How fast it reads at most, for all clients together.
+    pub bytes_per_s: Option<u64>,
 }
 
 /// An issuer that it trusts.
@@ -70,7 +72,7 @@ impl Xrootd {
         std::fs::copy(pki.ca_file(), at("ca.pem"))?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         std::fs::write(at("scitokens.cfg"), scitokens(port, issuer, base_path, restricted_path))?;
-        std::fs::write(at("xrootd.cfg"), configuration(folder.path(), port))?;
+        std::fs::write(at("xrootd.cfg"), configuration(folder.path(), port, programs.bytes_per_s))?;
         hold_keys(&at("cache/scitokens/scitokens_cpp.sqllite"), issuer).await?;
         own(folder.path(), 0o755)?;
         std::fs::set_permissions(at("key.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o400))?;
@@ -156,14 +158,17 @@ impl Xrootd {
     }
 }
 
-fn configuration(folder: &Path, port: u16) -> String {
+fn configuration(folder: &Path, port: u16, bytes_per_s: Option<u64>) -> String {
     let folder = folder.display();
+    let throttle = bytes_per_s.map_or_else(String::new, |rate| {
+        format!("xrootd.fslib throttle default\nthrottle.throttle data {rate}\n")
+    });
     format!(
         "oss.localroot {folder}/data\nall.adminpath {folder}/run\nall.pidpath {folder}/run\nxrd.port {port}\nxrd.network nodnr\n\
          xrd.protocol http:{port} libXrdHttp.so\nxrd.tls {folder}/cert.pem {folder}/key.pem\nxrd.tlsca certfile {folder}/ca.pem\n\
          all.export /\nxrootd.seclib libXrdSec.so\nsec.protocol ztn\nxrootd.chksum max 2 adler32\nofs.authorize 1\n\
          ofs.authlib libXrdAccSciTokens.so config={folder}/scitokens.cfg\nhttp.header2cgi Authorization authz\n\
-         http.exthandler xrdtpc libXrdHttpTPC.so\nhttp.desthttps yes\nscitokens.trace all\ntpc.trace all\n"
+         http.exthandler xrdtpc libXrdHttpTPC.so\nhttp.desthttps yes\nscitokens.trace all\ntpc.trace all\n{throttle}"
     )
 }
 

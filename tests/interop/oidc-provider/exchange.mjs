@@ -28,7 +28,7 @@ export function exchange(provider, { errors, jose, keys, resourceServer }) {
     const { client, params } = ctx.oidc;
     const claims = await subject(params);
     if (typeof params.resource !== 'string') throw new errors.InvalidTarget('exactly one resource is required');
-    const server = new provider.ResourceServer(params.resource, resourceServer(params.resource));
+    const server = new provider.ResourceServer(params.resource, resourceServer(params.resource, client));
 
     const wanted = (params.scope ?? '').split(' ').filter((scope) => scope && scope !== 'offline_access');
     if (!wanted.length) throw new errors.InvalidRequest('a scope is required');

@@ -7,9 +7,9 @@
 // the library has none, the grant of RFC 8693 (exchange.mjs), whose refusals are ours and whose tokens are the library's.
 //
 // Usage: node server.mjs FOLDER, where FOLDER holds node_modules. The first line of standard input is a JSON object {tls: {cert,
-// key}, clients, scopes, loopback}, so that no secret is in the arguments (scopes: more than those below; loopback: whether every
-// server of 127.0.0.1 is a resource too); the first line of standard output is {"issuer": URL}. It ends when
-// standard input does, and so with the process that started it.
+// key}, clients, scopes, loopback, lives}, so that no secret is in the arguments (scopes: more than those below; loopback: whether
+// every server of 127.0.0.1 is a resource too; lives: seconds that a client's tokens live, by its id); the first line of standard
+// output is {"issuer": URL}. It ends when standard input does, and so with the process that started it.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:https';
 import { createRequire } from 'node:module';
@@ -30,7 +30,7 @@ const jose = await load('jose');
 
 const lines = createInterface({ input: process.stdin });
 lines.once('close', () => process.exit(0));
-const { tls, clients, scopes = [], loopback = false } = JSON.parse(await new Promise((line) => lines.once('line', line)));
+const { tls, clients, scopes = [], loopback = false, lives = {} } = JSON.parse(await new Promise((line) => lines.once('line', line)));
 
 // Resources and the algorithm of their tokens. The library compares scopes as words and knows nothing of paths.
 const RESOURCES = {
@@ -53,12 +53,12 @@ function algorithm(resource) {
   return RESOURCES[resource];
 }
 
-function resourceServer(resource) {
+function resourceServer(resource, client) {
   const alg = algorithm(resource);
   return {
     scope: SCOPES.join(' '),
     audience: resource,
-    accessTokenTTL: TOKEN_LIFE_S,
+    accessTokenTTL: lives[client?.clientId] ?? TOKEN_LIFE_S,
     accessTokenFormat: 'jwt',
     jwt: { sign: { alg } },
   };
@@ -86,7 +86,7 @@ const provider = new Provider(issuer, {
   features: {
     clientCredentials: { enabled: true },
     deviceFlow: { enabled: true },
-    resourceIndicators: { enabled: true, getResourceServerInfo: (_ctx, resource) => resourceServer(resource) },
+    resourceIndicators: { enabled: true, getResourceServerInfo: (_ctx, resource, client) => resourceServer(resource, client) },
   },
   findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
   // XRootD with SciTokens refuses a token without `nbf` (observed).
@@ -94,8 +94,8 @@ const provider = new Provider(issuer, {
   // Always, where the library by default rotates only what is near its end.
   rotateRefreshToken: true,
   ttl: {
-    AccessToken: TOKEN_LIFE_S,
-    ClientCredentials: TOKEN_LIFE_S,
+    AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? TOKEN_LIFE_S,
+    ClientCredentials: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? TOKEN_LIFE_S,
     // A client whose device codes nobody can approve in time.
     DeviceCode: (_ctx, _code, client) => (client.clientId === 'hasty' ? 2 : 60),
     Grant: 3600,

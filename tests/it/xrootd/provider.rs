@@ -20,8 +20,15 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    /// Starts one from the packages in `modules`, that gives scopes in these areas for any server on loopback.
-    pub(crate) async fn start(modules: &Path, pki: &Pki, areas: &[String], folder: &Path) -> Self {
+    /// Starts one from the packages in `modules`, that gives scopes in these areas for any server on loopback. `exchanged_life_s` is how long
+    /// exchanged tokens live, if not as long as others.
+    pub(crate) async fn start(
+        modules: &Path,
+        pki: &Pki,
+        areas: &[String],
+        folder: &Path,
+        exchanged_life_s: Option<u64>,
+    ) -> Self {
         let words = |path: &String| [format!("storage.read:{path}"), format!("storage.modify:{path}")];
         let scopes: Vec<String> = areas.iter().flat_map(words).collect();
         let scope = format!("fts {}", scopes.join(" "));
@@ -40,6 +47,7 @@ impl Provider {
             "clients": [registered(&conveyor, "client_credentials"), registered(&exchange, exchanging)],
             "scopes": scopes,
             "loopback": true,
+            "lives": exchanged_life_s.map_or_else(|| json!({}), |life| json!({exchange.0.as_str(): life})),
         });
         let log = folder.join("oidc-provider.log");
         let mut process = Command::new("node")

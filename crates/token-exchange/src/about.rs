@@ -8,6 +8,7 @@ use daemon::settings::IssuerSettings;
 use token_core::SystemClock;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Api;
 use crate::settings::Settings;
 
 /// This daemon.
@@ -32,6 +33,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     if settings.fts.database.is_some() {
         settings.fts.place(None).map_err(Failure::configuration)?;
     }
+    Api::check(&settings.api)?;
     // What is not said of a client is in FTS's database.
     for issuer in settings.issuer.iter().filter(|issuer| issuer.names_its_client()) {
         issuer.shared.client(Arc::new(SystemClock), CancellationToken::new())?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use daemon::Failure;
 use daemon::settings::{Authentication, IssuerSettings};
-use token_core::{ClientAuthentication, Clock};
+use token_core::http::HttpSettings;
+use token_core::{ClientAuthentication, Clock, Issuer, IssuerKeys};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -151,6 +152,35 @@ impl KnownIssuer {
         let url = self.shared.url.as_str();
         let other = if self.configured { None } else { Some(client(url.trim_end_matches('/'))?) };
         Ok(IssuerClient::new(self.mode, client(url)?, other, self.shared.max_in_flight))
+    }
+
+    /// Whether tokens are got there at all.
+    pub(crate) fn gives_tokens(&self) -> bool {
+        self.mode != Mode::Unmanaged
+    }
+
+    /// The names that the `iss` of its tokens may have, each with its keys, of which none is fetched yet. That of an issuer which FTS's row alone
+    /// names ends with a slash or not; one that can't be used is none.
+    ///
+    /// # Errors
+    /// When our configuration can't be used.
+    pub(crate) fn keys(&self, clock: &Arc<dyn Clock>) -> Result<Vec<(Issuer, IssuerKeys)>, Failure> {
+        let http = HttpSettings {
+            ca_file: self.shared.ca_file.clone(),
+            connect_timeout: Duration::from_secs(self.shared.connect_timeout_s),
+            timeout: Duration::from_secs(self.shared.timeout_s),
+        };
+        let client = token_core::http::client(&http).map_err(Failure::configuration)?;
+        let url = self.shared.url.as_str();
+        let names = match self.configured {
+            true => vec![self.shared.issuer()?],
+            false => [url, url.trim_end_matches('/')]
+                .into_iter()
+                .filter_map(|name| Issuer::new(name).ok())
+                .collect(),
+        };
+        let keys = |name: Issuer| (name.clone(), IssuerKeys::new(name, client.clone(), Arc::clone(clock)));
+        Ok(names.into_iter().map(keys).collect())
     }
 
     /// What `status` tells of it.

@@ -9,6 +9,7 @@
 //! token ids, and `file_state` set to `file_state_initial`). FTS's own `fts_token` must not run beside it.
 
 mod about;
+pub mod api;
 pub mod blame;
 mod command;
 pub mod decide;

@@ -5,8 +5,10 @@ use token_core::{ANY_AUDIENCE, Claims, Operation, Scope, ScopeError, ScopeSet, S
 
 use crate::endpoint::{Authority, Endpoint, Endpoints, Granularity, Write};
 
+mod asked;
 pub(crate) mod file;
 
+pub use asked::asked;
 pub use file::{Identity, IssuerRule, Mode, Planning, Sided};
 
 /// The scope by which a submitter says that FTS is to keep a token alive.
@@ -49,6 +51,9 @@ pub enum Unplanned {
     /// The file is outside of the area that tokens are made for.
     #[error("its path is not below the endpoint's `area`")]
     Area,
+    /// Tokens of the endpoint are narrower than the endpoint, and no path was named.
+    #[error("a path is needed: tokens of this endpoint are for a {0} each (`granularity`)")]
+    NoPath(Granularity),
     /// The scopes or the audience would be longer than FTS's columns.
     #[error(
         "its token's scope or audience would be longer than the {COLUMN} characters that FTS has room for"

@@ -11,6 +11,7 @@ use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{info, warn};
 
 use crate::about::{self, ABOUT};
+use crate::api::Api;
 use crate::command::{Command, show};
 use crate::failed::Watch;
 use crate::fresh::lane;
@@ -125,6 +126,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         margin: settings.refresh.margin(),
         seen: Arc::clone(&seen),
     });
+    let api = Api::new(&settings.api, &known, &planning, &tokens, &clock)?;
     let retirement = settings.retire.retirement(fts.clone(), Arc::clone(&clock));
     let watch = Watch {
         fts: fts.clone(),
@@ -166,6 +168,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 retirement.run(&renewer.seen, &shutdown.soft).await;
             }
         };
+        let api = async {
+            match &api {
+                Some(api) => api.run(&shutdown.soft).await,
+                None => Ok(()),
+            }
+        };
         let lanes = async {
             tokio::join!(
                 worker.forever(|report| account(report, &keeper)),
@@ -173,10 +181,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 service,
                 retiring,
                 watch.run(&shutdown.soft)
-            )
+            );
+            Ok(())
         };
         tokio::select! {
-            _ = lanes => (),
+            ended = async { tokio::try_join!(lanes, api) } => drop(ended?),
             () = async { tokio::join!(tend(&keeper), settings.http.serve(PORT, told, &shutdown.hard)); } => (),
         }
         info!("token-exchange ends");

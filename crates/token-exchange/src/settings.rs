@@ -16,6 +16,7 @@ use token_core::ClientSecret;
 pub use endpoints::{EndpointDefaults, EndpointSettings};
 pub use issuer::{ExchangeIssuer, ProviderSettings};
 
+use crate::api::ApiSettings;
 use crate::fts::Place;
 use crate::plan::{IssuerRule, Planning};
 use crate::refresh::settings::RefreshSettings;
@@ -49,6 +50,9 @@ pub struct Settings {
     /// Old tokens in FTS's database.
     #[serde(default)]
     pub retire: RetireSettings,
+    /// Tokens over HTTP, for transfer agents that are not FTS.
+    #[serde(default)]
+    pub api: ApiSettings,
     /// Where tokens outlive a restart; without it they live in memory.
     #[serde(default)]
     pub cache: Option<CacheSettings>,
@@ -165,6 +169,10 @@ mod tests {
         r#"messaging_directory = "/var/lib/fts3""#,
         "managed = true",
         r#"listen = "127.0.0.1:9771""#,
+        r#"listen = "0.0.0.0:8443""#,
+        r#"audience = ["https://token-exchange.example"]"#,
+        r#"certificate_file = "/etc/grid-security/hostcert.pem""#,
+        r#"key_file = "/etc/grid-security/hostkey.pem""#,
     ];
 
     fn load(text: &str) -> Result<Settings, String> {

@@ -28,6 +28,7 @@ use crate::seen::Sight;
 
 pub use lanes::Lanes;
 use shift::{Shift, Until};
+pub(crate) use tokens::Lack;
 pub use tokens::{IssuerClient, Tokens};
 
 /// What was done.

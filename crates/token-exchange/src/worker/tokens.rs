@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use token_core::retry::{Classify as _, Disposition};
 use token_core::{
-    CacheKey, CachedToken, Freshness, OAuthClient, RefreshToken, Refreshed, TokenError, TokenKeeper,
-    TokenRequest, TokenWish,
+    AccessToken, CacheKey, CachedToken, Claims, Freshness, OAuthClient, RefreshToken, Refreshed, TokenError,
+    TokenKeeper, TokenRequest, TokenWish,
 };
 
 use super::{Lanes, lanes::Turn};
@@ -15,6 +16,10 @@ use crate::fts::hand_over::EndpointToken;
 use crate::fts::remembered::{How, Origin, Submitter};
 use crate::fts::waiting::Subject;
 use crate::plan::Mode;
+
+/// The bounds of what others are told to wait for.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The client that we are at an issuer.
 pub struct IssuerClient {
@@ -73,6 +78,45 @@ pub enum Fetched {
     Closed,
 }
 
+/// Why there is no token.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Lack {
+    /// What was submitted is not enough, and stays so.
+    #[error("{0}")]
+    Refused(String),
+    /// We are no client of this issuer.
+    #[error("no client is known for the issuer {0}: neither [[issuer]] nor t_token_provider names one")]
+    NoClient(String),
+    /// The issuer gave none.
+    #[error("{0}")]
+    Error(#[from] TokenError),
+    /// No call begins any more, since the worker is to stop.
+    #[error("token-exchange is about to stop")]
+    Closed,
+}
+
+impl Lack {
+    /// When it may be better, if something says so.
+    pub(crate) fn again(&self) -> Option<Duration> {
+        let Self::Error(error) = self else { return None };
+        match error.disposition() {
+            Disposition::Retry { after } => after.map(|after| after.clamp(LEAST_PAUSE, MOST_PAUSE)),
+            _ => None,
+        }
+    }
+}
+
+impl From<Result<EndpointToken, Lack>> for Token<EndpointToken> {
+    fn from(got: Result<EndpointToken, Lack>) -> Self {
+        match got {
+            Ok(token) => Self::Got(token),
+            Err(Lack::Refused(why)) => Self::Refused(why),
+            Err(Lack::Error(error)) if error.is_definite() => Self::Refused(error.to_string()),
+            Err(lack) => Self::Wait(lack.to_string()),
+        }
+    }
+}
+
 /// Gets tokens.
 pub struct Tokens {
     clients: Vec<IssuerClient>,
@@ -103,22 +147,34 @@ impl Tokens {
         let token = self.living(subject, request, self.min_life, &turn).await;
         match turn.was_refused() {
             true => Fetched::Closed,
-            false => Fetched::Ended { token, asked: turn.was_taken() },
+            false => Fetched::Ended { token: token.into(), asked: turn.was_taken() },
         }
     }
 
     /// As [`Self::get`], and in the first half of its life: better than any that is due to be renewed.
     pub async fn next(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
-        self.living(subject, request, Duration::MAX, &self.turn(&subject.issuer)).await
+        self.living(subject, request, Duration::MAX, &self.turn(&subject.issuer)).await.into()
+    }
+
+    /// As [`Self::get`], and never more than the subject holds, also where we ask with our own rights.
+    pub(crate) async fn narrowed(
+        &self,
+        subject: &Subject,
+        request: &TokenRequest,
+    ) -> Result<EndpointToken, Lack> {
+        self.within(subject, request)?;
+        let turn = self.turn(&subject.issuer);
+        let token = self.living(subject, request, self.min_life, &turn).await;
+        if turn.was_refused() { Err(Lack::Closed) } else { token }
     }
 
     /// One of ours, by client credentials, in the first half of its life.
     pub async fn next_own(&self, issuer: &str, request: &TokenRequest) -> Token<EndpointToken> {
         match self.client(issuer) {
             Some(known) => {
-                self.own(known.client(None), issuer, request, Duration::MAX, &self.turn(issuer)).await
+                self.own(known.client(None), issuer, request, Duration::MAX, &self.turn(issuer)).await.into()
             }
-            None => unknown(issuer),
+            None => Err(Lack::NoClient(issuer.to_owned())).into(),
         }
     }
 
@@ -153,23 +209,15 @@ impl Tokens {
         request: &TokenRequest,
         min_life: Duration,
         turn: &Arc<Turn>,
-    ) -> Token<EndpointToken> {
-        let Some(known) = self.client(&subject.issuer) else { return unknown(&subject.issuer) };
+    ) -> Result<EndpointToken, Lack> {
+        let Some(known) = self.client(&subject.issuer) else {
+            return Err(Lack::NoClient(subject.issuer.clone()));
+        };
         if known.mode == Mode::ClientCredentials {
             return self.own(known.client(Some(subject)), &subject.issuer, request, min_life, turn).await;
         }
         let client = known.client(Some(subject));
-        let Some((token, claims)) = &subject.token else {
-            return Token::Refused("what FTS holds is no WLCG token".into());
-        };
-        let held = match claims.scopes() {
-            Ok(held) => held,
-            Err(error) => return Token::Refused(format!("the token it was submitted with: {error}")),
-        };
-        let missing = request.scope.beyond(&held);
-        if !missing.is_empty() {
-            return refused(&TokenError::BeyondSubject { issuer: client.issuer().to_string(), missing });
-        }
+        let (token, claims) = self.within(subject, request)?;
         let key = key(client, subject.identity(), request);
         let wish = TokenWish { key, min_life, freshness: Freshness::Kept };
         let (client, token, asked) = (Arc::clone(client), token.clone(), request.clone());
@@ -184,6 +232,28 @@ impl Tokens {
         got(self.keeper.get(wish, fetch).await, &subject.issuer, request, origin)
     }
 
+    /// The subject's token, if it covers what is asked.
+    fn within<'a>(
+        &self,
+        subject: &'a Subject,
+        request: &TokenRequest,
+    ) -> Result<(&'a AccessToken, &'a Claims), Lack> {
+        let Some((token, claims)) = &subject.token else {
+            return Err(Lack::Refused("what FTS holds is no WLCG token".into()));
+        };
+        let held = claims
+            .scopes()
+            .map_err(|error| Lack::Refused(format!("the token it was submitted with: {error}")))?;
+        let missing = request.scope.beyond(&held);
+        if missing.is_empty() {
+            return Ok((token, claims));
+        }
+        let known =
+            self.client(&subject.issuer).map(|known| known.client(Some(subject)).issuer().to_string());
+        let issuer = known.unwrap_or_else(|| subject.issuer.clone());
+        Err(TokenError::BeyondSubject { issuer, missing }.into())
+    }
+
     /// One of ours, by client credentials.
     async fn own(
         &self,
@@ -192,7 +262,7 @@ impl Tokens {
         request: &TokenRequest,
         min_life: Duration,
         turn: &Arc<Turn>,
-    ) -> Token<EndpointToken> {
+    ) -> Result<EndpointToken, Lack> {
         let wish = TokenWish { key: key(client, None, request), min_life, freshness: Freshness::Kept };
         let (client, asked, turn) = (Arc::clone(client), request.clone(), Arc::clone(turn));
         let fetch = move || {
@@ -220,28 +290,15 @@ fn got(
     issuer: &str,
     request: &TokenRequest,
     origin: Origin,
-) -> Token<EndpointToken> {
-    match answer {
-        Ok(kept) => Token::Got(EndpointToken {
-            token: kept.token,
-            obtained_at: kept.obtained_at,
-            expires_at: kept.expires_at,
-            issuer: issuer.to_owned(),
-            scope: request.scope.to_string(),
-            audience: request.audience.clone(),
-            origin,
-        }),
-        Err(error) if error.is_definite() => refused(&error),
-        Err(error) => Token::Wait(error.to_string()),
-    }
-}
-
-fn unknown(issuer: &str) -> Token<EndpointToken> {
-    Token::Wait(format!(
-        "no client is known for the issuer {issuer}: neither [[issuer]] nor t_token_provider names one"
-    ))
-}
-
-fn refused(error: &TokenError) -> Token<EndpointToken> {
-    Token::Refused(error.to_string())
+) -> Result<EndpointToken, Lack> {
+    let kept = answer?;
+    Ok(EndpointToken {
+        token: kept.token,
+        obtained_at: kept.obtained_at,
+        expires_at: kept.expires_at,
+        issuer: issuer.to_owned(),
+        scope: request.scope.to_string(),
+        audience: request.audience.clone(),
+        origin,
+    })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 /// The programs.
 #[derive(Clone, Debug)]
@@ -26,6 +27,12 @@ impl Binaries {
     /// # Errors
     /// When they can't be built, or are not there.
     pub async fn find(show_build: bool) -> Result<Self> {
+        // Tests of one program share what was built: cargo takes a second to see that nothing has changed.
+        static FOUND: OnceCell<Binaries> = OnceCell::const_new();
+        FOUND.get_or_try_init(|| Self::made(show_build)).await.cloned()
+    }
+
+    async fn made(show_build: bool) -> Result<Self> {
         let this = std::env::current_exe()?;
         let folder = this.parent().context("this program is in no folder")?;
         // Tests are in `deps` below the folder of the programs.

@@ -50,7 +50,7 @@ pub use fault::{DatabaseFault, SubmitFault};
 pub use settings::RestSettings;
 
 use crate::pki::Pki;
-use crate::server::Server;
+use crate::server::{Server, dated};
 use dav::Dav;
 use refresh::RefreshSettings;
 use schema::Database;
@@ -221,7 +221,7 @@ impl Fts {
             scheduling: AtomicBool::new(true),
             config,
         });
-        let router = rest::router(Arc::clone(&inner));
+        let router = dated(rest::router(Arc::clone(&inner)), Arc::clone(&inner.clock));
         let server = Server::start(router, pki.server_for_users()?, inner.config.port, stop.clone()).await?;
         let own = || vec![server.url()];
         let configured = &inner.config.audiences;

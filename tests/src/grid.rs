@@ -24,6 +24,7 @@ use crate::fts::{Fts, FtsConfig, Provider, RestSettings};
 use crate::issuer::{Client, GrantType, Issuer};
 use crate::pki::Pki;
 use crate::rucio::{RucioDatabase, Site};
+use crate::server::ClockOff;
 use crate::storage::{Storage, StorageConfig};
 use crate::xrootd::{TrustedIssuer, Xrootd, XrootdPrograms};
 
@@ -95,6 +96,14 @@ pub struct GridSettings {
     pub pki: Option<Pki>,
     /// What the FTS operator set.
     pub rest: RestSettings,
+    /// An issuer that FTS's REST server knows instead of the grid's, with a slash at the end.
+    pub fts_knows: Option<String>,
+    /// Names in the certificate of FTS instead of those where it is, and whether it has expired.
+    pub fts_certificate: Option<(Vec<String>, bool)>,
+    /// By how many seconds the clocks of the issuer and of FTS are off.
+    pub clocks_off: (i64, i64),
+    /// The audience that storages take instead of their own URLs; `{port}` stands for the port.
+    pub storage_audience: Option<String>,
     /// FTS's `TokenRefreshMarginPeriod`.
     pub refresh_margin: Duration,
     /// Whether there are storages; without, every storage in the database stays where it is, where nobody answers.
@@ -118,6 +127,10 @@ impl GridSettings {
             issuer: None,
             pki: None,
             rest: RestSettings::default(),
+            fts_knows: None,
+            fts_certificate: None,
+            clocks_off: (0, 0),
+            storage_audience: None,
             refresh_margin: Duration::from_secs(300),
             storages: true,
             show_build: false,
@@ -151,7 +164,8 @@ impl Grid {
                 .filter(|client| client.id == "fts-exchange")
                 .for_each(|client| client.token_life = life);
         }
-        let issuer = Issuer::start(&pki, clients, Arc::clone(&clock), stop.clone()).await?;
+        let off = |seconds: i64| Arc::new(ClockOff(seconds)) as Arc<dyn Clock>;
+        let issuer = Issuer::start(&pki, clients, off(settings.clocks_off.0), stop.clone()).await?;
 
         let rucio = match &settings.postgres {
             Some(url) => RucioDatabase::postgres(url).await?,
@@ -177,6 +191,7 @@ impl Grid {
                     let config = StorageConfig {
                         base_path: base_path.into(),
                         restricted_paths: vec![area],
+                        own_audience: settings.storage_audience.clone(),
                         ..StorageConfig::new(issuer.name())
                     };
                     let storage = Storage::start(&pki, config, Arc::clone(&clock), stop.clone()).await?;
@@ -203,7 +218,7 @@ impl Grid {
 
         let provider = Provider {
             name: "testbed".into(),
-            issuer: format!("{}/", trusted.name.trim_end_matches('/')),
+            issuer: settings.fts_knows.unwrap_or_else(|| format!("{}/", trusted.name.trim_end_matches('/'))),
             client_id: "fts-exchange".into(),
             client_secret: ClientSecret::new(secrets[1].clone()),
             vo: VO.into(),
@@ -220,7 +235,11 @@ impl Grid {
             refresh: Some(refresh),
             ..FtsConfig::new(folder.join("fts.sqlite"), vec![provider])
         };
-        let fts = Fts::start(&pki, config, clock, stop.clone()).await?;
+        let fts_pki = match settings.fts_certificate {
+            Some((names, ended)) => pki.with_certificate(names, ended)?,
+            None => pki.clone(),
+        };
+        let fts = Fts::start(&fts_pki, config, off(settings.clocks_off.1), stop.clone()).await?;
         rucio.move_fts(&fts.url()).await?;
         if settings.storages {
             rucio.move_others().await?;

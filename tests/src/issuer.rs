@@ -31,7 +31,7 @@ pub use fault::{Fault, TokenCalls};
 
 use crate::mint::{SigningKey, jwks};
 use crate::pki::Pki;
-use crate::server::Server;
+use crate::server::{Server, dated};
 use assertion::Used;
 use device::{Decision, Devices};
 use fault::Faults;
@@ -91,7 +91,8 @@ impl Issuer {
             faults: Faults::default(),
             clock,
         }));
-        let server = Server::start(endpoint::router(issuer.clone()), pki.server(), 0, stop).await?;
+        let router = dated(endpoint::router(issuer.clone()), Arc::clone(&issuer.0.clock));
+        let server = Server::start(router, pki.server(), 0, stop).await?;
         let name = format!("{}/", server.url());
         issuer.0.running.set(Running { name, server }).ok().context("an issuer starts once")?;
         Ok(issuer)

@@ -48,29 +48,30 @@ impl Pki {
         let ca_certificate = ca.self_signed(&ca_key)?;
         let issuer = Issuer::new(ca, ca_key);
 
-        let key = KeyPair::generate()?;
-        let mut server = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()])?;
-        server.distinguished_name.push(DnType::CommonName, "Grid in a box");
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = server.signed_by(&key, &issuer)?;
-
         let ca_file = folder.join("ca.pem");
         std::fs::write(&ca_file, ca_certificate.pem())
             .with_context(|| format!("writing {}", ca_file.display()))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-        let server = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], private.clone_key())?;
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let (certificate, key) = certified(&issuer, names, None)?;
         Ok(Self {
             ca_file,
             ca: ca_certificate.der().clone(),
             issuer: Arc::new(issuer),
-            server: Arc::new(server),
-            certificate: certificate.der().clone(),
-            key: Arc::new(private),
+            server: serving(&certificate, &key)?,
+            certificate,
+            key: Arc::new(key),
         })
+    }
+
+    /// The same authority, with another certificate of its servers: for these names, and if `ended`, one that has expired.
+    ///
+    /// # Errors
+    /// When a name can't stand in a certificate.
+    pub fn with_certificate(&self, names: Vec<String>, ended: bool) -> Result<Self> {
+        let end = ended.then(|| rcgen::date_time_ymd(2020, 1, 31));
+        let (certificate, key) = certified(&self.issuer, names, end)?;
+        let server = serving(&certificate, &key)?;
+        Ok(Self { server, certificate, key: Arc::new(key), ..self.clone() })
     }
 
     /// The authority's certificate, PEM.
@@ -135,6 +136,33 @@ impl Pki {
     pub fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
     }
+}
+
+/// A certificate of a server.
+fn certified(
+    issuer: &Issuer<'static, KeyPair>,
+    names: Vec<String>,
+    end: Option<time::OffsetDateTime>,
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
+    let key = KeyPair::generate()?;
+    let mut server = CertificateParams::new(names)?;
+    server.distinguished_name.push(DnType::CommonName, "Grid in a box");
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    if let Some(end) = end {
+        server.not_after = end;
+    }
+    let certificate = server.signed_by(&key, issuer)?;
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+    Ok((certificate.der().clone(), key))
+}
+
+fn serving(certificate: &CertificateDer<'static>, key: &PrivateKeyDer<'static>) -> Result<Arc<ServerConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key.clone_key())?;
+    Ok(Arc::new(server))
 }
 
 /// Textual encoding (RFC 7468).

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use axum::http::header::DATE;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
+use token_core::{Clock, SystemClock, UnixSeconds};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +23,30 @@ use tokio_util::sync::CancellationToken;
 /// The certificate that the client of a connection has shown: an extension of its requests.
 #[derive(Clone)]
 pub struct PeerCertificate(pub CertificateDer<'static>);
+
+/// A clock that is off by so many seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockOff(pub i64);
+
+impl Clock for ClockOff {
+    fn now(&self) -> UnixSeconds {
+        UnixSeconds(SystemClock.now().0 + self.0)
+    }
+}
+
+/// The same routes, whose answers tell the time of this clock in `Date`.
+pub(crate) fn dated(router: Router, clock: Arc<dyn Clock>) -> Router {
+    router.layer(map_response(move |mut response: Response| {
+        let since = Duration::from_secs(u64::try_from(clock.now().0).unwrap_or(0));
+        async move {
+            let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + since);
+            if let Ok(date) = date.parse() {
+                response.headers_mut().insert(DATE, date);
+            }
+            response
+        }
+    }))
+}
 
 /// A running server.
 #[derive(Clone)]

@@ -45,6 +45,8 @@ pub struct StorageConfig {
     pub restricted_paths: Vec<String>,
     /// Names beside its own URL under which it is an audience.
     pub extra_audiences: Vec<String>,
+    /// An audience instead of its own URL; `{port}` stands for its port.
+    pub own_audience: Option<String>,
     /// Whether its own `roots` URL is an audience, as the recorded servers had it.
     pub roots_audience: bool,
     /// Whether the any-audience of the profile passes.
@@ -59,6 +61,7 @@ impl StorageConfig {
             base_path: "/vo".to_owned(),
             restricted_paths: Vec::new(),
             extra_audiences: Vec::new(),
+            own_audience: None,
             roots_audience: false,
             any_audience: false,
         }
@@ -153,7 +156,10 @@ impl Storage {
         }));
         let server = Server::start(webdav::router(storage.clone()), pki.server(), 0, stop).await?;
         let mut audiences = config.extra_audiences;
-        audiences.push(server.url());
+        audiences.push(match config.own_audience {
+            Some(own) => own.replace("{port}", &server.address().port().to_string()),
+            None => server.url(),
+        });
         if config.roots_audience {
             audiences.push(format!("roots://{}", server.address()));
         }

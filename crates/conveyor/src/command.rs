@@ -44,6 +44,10 @@ pub(crate) enum Command {
     /// Look at the configuration, without starting anything. Flags over it are not looked at.
     #[command(subcommand)]
     Config(config::Command),
+    /// Look over the configuration, Rucio's database, issuers, each FTS with the token it would get, and storages: a line each, with
+    /// what to do. Tokens are asked for; no job is posted. Exit code 0: all good; 1: something is wrong that may pass; 2: something is
+    /// to be mended.
+    Doctor(daemon::doctor::Options),
     /// Tell of one request whether it would be submitted now and why not, its sources, its token and its job.
     Explain {
         /// The id, with or without dashes.
@@ -60,7 +64,7 @@ impl Arguments {
     pub fn looked(&self) -> Result<bool, Failure> {
         match &self.command {
             Some(Command::Config(command)) => ABOUT.run(command, &self.config, about::check).map(|()| true),
-            Some(Command::Explain { .. }) | None => Ok(false),
+            Some(Command::Explain { .. } | Command::Doctor(_)) | None => Ok(false),
         }
     }
 

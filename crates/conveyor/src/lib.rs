@@ -12,6 +12,7 @@ mod about;
 pub mod access;
 pub mod choose;
 mod command;
+mod doctor;
 mod explain;
 pub mod expression;
 mod forever;

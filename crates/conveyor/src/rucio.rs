@@ -5,6 +5,7 @@
 //! The statements are written so that both take them.
 
 pub mod claim;
+mod clock;
 mod database;
 pub mod heartbeat;
 mod hops;

@@ -13,6 +13,7 @@ use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::access::{self, Access};
 use crate::command::{Arguments, Command};
+use crate::doctor;
 use crate::explain;
 use crate::forever::forever;
 use crate::pulse::Pulse;
@@ -36,6 +37,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let mut rucio_cfg = arguments.rucio_cfg()?;
     let mut settings = arguments.settings(rucio_cfg.as_ref())?;
+    if let Some(Command::Doctor(options)) = &arguments.command {
+        return doctor::run(settings, *options, arguments.json).await;
+    }
     logs::start(&settings.log)?;
     let shutdown = Shutdown::on_signals()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -52,7 +56,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Explain { request }) => {
             return explain::run(request, arguments.json, &settings, &rucio, &clock, &shutdown).await;
         }
-        Some(Command::Config(_)) | None => (),
+        Some(Command::Config(_) | Command::Doctor(_)) | None => (),
     }
     let vos = settings.rucio.served(&rucio).await?;
     let accesses = access::of_vos(&settings, &vos, &clock, &shutdown)?;

@@ -1,8 +1,10 @@
 //! What the two daemons share: configuration files ([`config`]), logs ([`logs`]), signals ([`Shutdown`]), the sections of
 //! the configuration that both have ([`settings`]), how a foreign database is opened ([`sqlite`], [`postgres`], [`mysql`]), what can be
-//! seen of a running daemon ([`Watch`], [`metrics`], [`http`]), and how a process ends ([`Failure`]).
+//! seen of a running daemon ([`Watch`], [`metrics`], [`http`]), what a set-up is looked over by ([`doctor`]), and how a process ends
+//! ([`Failure`]).
 
 pub mod config;
+pub mod doctor;
 mod failure;
 pub mod http;
 pub mod logs;

@@ -70,6 +70,8 @@ pub struct Claims {
     pub scope: Option<String>,
     /// Groups, `wlcg.groups`, in the order they were asked for.
     pub groups: Vec<String>,
+    /// The client that asked for it (RFC 8693 section 4.3). The profile knows no such claim, so one of another type is none.
+    pub client_id: Option<String>,
 }
 
 impl Claims {
@@ -103,6 +105,7 @@ impl Claims {
                 Some(Value::Array(many)) => texts(many).ok_or(ClaimsError::Type("wlcg.groups"))?,
                 Some(_) => return Err(ClaimsError::Type("wlcg.groups")),
             },
+            client_id: claims.get("client_id").and_then(Value::as_str).map(str::to_owned),
         })
     }
 

@@ -43,6 +43,16 @@ impl KeySet {
         Ok(Self(keys.into_iter().filter_map(Key::read).collect()))
     }
 
+    /// How many keys there are that a token may be signed with.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Those that can have made a signature of this algorithm under this id.
     pub(crate) fn keys(&self, kid: &str, algorithm: Algorithm) -> impl Iterator<Item = &DecodingKey> {
         let fits = move |key: &&Key| key.kid == kid && key.algorithm == algorithm;

@@ -52,7 +52,7 @@ pub use keys::{IssuerKeys, KeysError};
 pub use metadata::{IssuerMetadata, discover};
 pub use oauth::{
     Answer, AssertionKey, AudienceParameter, CallCounts, ClientAuthentication, ClientCredentials,
-    DeviceAuthorization, Grant, KeyError, OAuthClient, OAuthSettings, Refreshed, TokenRequest,
+    DeviceAuthorization, Given, Grant, KeyError, OAuthClient, OAuthSettings, Refreshed, TokenRequest,
 };
 pub use path::{PathError, StoragePath};
 pub use permit::{Action, Denied};

@@ -35,6 +35,9 @@ pub struct IssuerMetadata {
     /// Where device codes are asked for (RFC 8628 section 4), if it gives any.
     #[serde(default)]
     pub device_authorization_endpoint: Option<Url>,
+    /// The grants that it says it has (RFC 8414 section 2). Without the list nothing is said; few list all they have.
+    #[serde(default)]
+    pub grant_types_supported: Option<Vec<String>>,
 }
 
 impl IssuerMetadata {
@@ -44,10 +47,25 @@ impl IssuerMetadata {
     /// When it can't be read, is of an issuer of another name, or names an endpoint without TLS.
     pub fn parse(document: &[u8], issuer: &Issuer) -> Result<Self, TokenError> {
         let unreadable = || bad(issuer, "the metadata document can't be read");
+        check(issuer, Self::peek(document).ok_or_else(unreadable)?)
+    }
+
+    /// Reads a metadata document of whatever issuer, for a person who wants to know how it names itself: nothing is checked.
+    pub fn peek(document: &[u8]) -> Option<Self> {
         // What is passed over has to be text too.
-        let text = std::str::from_utf8(document).map_err(|_| unreadable())?;
-        let metadata = serde_json::from_str(text).map_err(|_| unreadable())?;
-        check(issuer, metadata)
+        serde_json::from_str(std::str::from_utf8(document).ok()?).ok()
+    }
+
+    /// Where an issuer's document may be: OpenID Connect Discovery first, then RFC 8414 for an issuer that has no such document.
+    pub fn places(issuer: &Issuer) -> Vec<Url> {
+        let base = Url::parse(issuer.without_slash()).ok();
+        let openid = Url::parse(&format!("{}/.well-known/openid-configuration", issuer.without_slash())).ok();
+        // RFC 8414 section 3.1: the well-known part stands between host and path.
+        let rfc8414 = base.and_then(|url| {
+            let path = url.path().trim_end_matches('/');
+            url.join(&format!("/.well-known/oauth-authorization-server{path}")).ok()
+        });
+        openid.into_iter().chain(rfc8414).collect()
     }
 }
 
@@ -56,31 +74,22 @@ impl IssuerMetadata {
 /// # Errors
 /// When the issuer can't be reached, has neither document, names itself otherwise, or names an endpoint without TLS.
 pub async fn discover(client: &Client, issuer: &Issuer) -> Result<IssuerMetadata, TokenError> {
-    let openid = format!("{}/.well-known/openid-configuration", issuer.without_slash());
-    if let Some(metadata) = fetch(client, issuer, &openid).await? {
-        return Ok(metadata);
+    for url in IssuerMetadata::places(issuer) {
+        if let Some(metadata) = fetch(client, issuer, &url).await? {
+            return Ok(metadata);
+        }
     }
-    // RFC 8414 section 3.1: the well-known part stands between host and path.
-    let rfc8414 = Url::parse(issuer.without_slash()).ok().and_then(|url| {
-        let path = url.path().trim_end_matches('/');
-        url.join(&format!("/.well-known/oauth-authorization-server{path}")).ok()
-    });
-    match rfc8414 {
-        Some(url) => fetch(client, issuer, url.as_str())
-            .await?
-            .ok_or_else(|| bad(issuer, "it has neither an OpenID nor an OAuth metadata document")),
-        None => Err(bad(issuer, "its name makes no metadata URL")),
-    }
+    Err(bad(issuer, "it has neither an OpenID nor an OAuth metadata document"))
 }
 
-async fn fetch(client: &Client, issuer: &Issuer, url: &str) -> Result<Option<IssuerMetadata>, TokenError> {
+async fn fetch(client: &Client, issuer: &Issuer, url: &Url) -> Result<Option<IssuerMetadata>, TokenError> {
     let broken = |error: reqwest::Error| TokenError::Unreachable {
         issuer: issuer.to_string(),
         call: CALL,
         reason: http::reason(&error),
     };
     #[expect(clippy::disallowed_methods, reason = "no redirects, time-outs set, bounded body")]
-    let response = client.get(url).send().await.map_err(broken)?;
+    let response = client.get(url.clone()).send().await.map_err(broken)?;
     match response.status() {
         StatusCode::OK => (),
         StatusCode::NOT_FOUND => return Ok(None),

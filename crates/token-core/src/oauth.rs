@@ -93,6 +93,16 @@ pub struct Grant {
     pub expires_at: UnixSeconds,
 }
 
+/// What was given for a request, whether it is what was asked for or not: for a person who wants to know what differs. Nothing else
+/// should use such a token.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The token.
+    pub token: AccessToken,
+    /// What it is by the measure of the request.
+    pub measured: Result<Grant, TokenError>,
+}
+
 /// What was given by a call that may also give a refresh token. Keep `refresh` safe before `grant` is looked at: the
 /// refresh token that was used is ended already, whether the access token is what was asked for or not.
 #[derive(Clone, Debug)]
@@ -169,6 +179,11 @@ impl OAuthClient {
         &self.settings.client_id
     }
 
+    /// What kind of access token the issuer gives.
+    pub fn answer(&self) -> Answer {
+        self.settings.answer
+    }
+
     /// How many requests the token endpoint has had from this client.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
@@ -203,6 +218,30 @@ impl OAuthClient {
         self.within(Call::Exchange, subject, request)?;
         let scope = request.scope_parameter(false);
         self.grant(Call::Exchange, &exchange_form(subject, &scope), request).await
+    }
+
+    /// As [`Self::client_credentials`], and tells what came when it is not what was asked for.
+    ///
+    /// # Errors
+    /// See [`TokenError`]; when nothing came that is a token.
+    pub async fn client_credentials_as_given(&self, request: &TokenRequest) -> Result<Given, TokenError> {
+        let scope = request.scope_parameter(false);
+        let form = [("grant_type", "client_credentials"), ("scope", scope.as_str())];
+        self.given(Call::ClientCredentials, &form, request).await
+    }
+
+    /// As [`Self::exchange`], and tells what came when it is not what was asked for.
+    ///
+    /// # Errors
+    /// See [`TokenError`]; when nothing came that is a token.
+    pub async fn exchange_as_given(
+        &self,
+        subject: &AccessToken,
+        request: &TokenRequest,
+    ) -> Result<Given, TokenError> {
+        self.within(Call::Exchange, subject, request)?;
+        let scope = request.scope_parameter(false);
+        self.given(Call::Exchange, &exchange_form(subject, &scope), request).await
     }
 
     /// As [`Self::exchange`], and asks for a refresh token by the scope `offline_access`. INDIGO IAM refuses this to the
@@ -263,7 +302,22 @@ impl OAuthClient {
     ) -> Result<Grant, TokenError> {
         let form = [form, &self.settings.audience.parameters(request)].concat();
         let read =
-            |body: &[u8]| self.answer(call, body)?.check(&self.settings, call, request, self.clock.now());
+            |body: &[u8]| self.read(call, body)?.check(&self.settings, call, request, self.clock.now());
+        self.call(call, &form, request, read).await
+    }
+
+    async fn given(
+        &self,
+        call: Call,
+        form: &[(&str, &str)],
+        request: &TokenRequest,
+    ) -> Result<Given, TokenError> {
+        let form = [form, &self.settings.audience.parameters(request)].concat();
+        let read = |body: &[u8]| {
+            let answer = self.read(call, body)?;
+            let token = answer.access_token().map_err(|reason| call.bad(&self.settings.issuer, reason))?;
+            Ok(Given { token, measured: answer.check(&self.settings, call, request, self.clock.now()) })
+        };
         self.call(call, &form, request, read).await
     }
 
@@ -278,7 +332,7 @@ impl OAuthClient {
     }
 
     fn refreshed(&self, call: Call, request: &TokenRequest, body: &[u8]) -> Result<Refreshed, TokenError> {
-        let mut answer = self.answer(call, body)?;
+        let mut answer = self.read(call, body)?;
         let refresh = answer.refresh_token().map_err(|reason| call.bad(&self.settings.issuer, reason))?;
         let grant = answer.check(&self.settings, call, request, self.clock.now());
         if let Err(error) = &grant {
@@ -287,7 +341,7 @@ impl OAuthClient {
         Ok(Refreshed { grant, refresh })
     }
 
-    fn answer(&self, call: Call, body: &[u8]) -> Result<TokenAnswer, TokenError> {
+    fn read(&self, call: Call, body: &[u8]) -> Result<TokenAnswer, TokenError> {
         TokenAnswer::read(body).map_err(|reason| call.bad(&self.settings.issuer, reason))
     }
 }

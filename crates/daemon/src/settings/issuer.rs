@@ -144,6 +144,15 @@ impl IssuerSettings {
         issuer.map_err(|error| Failure::Configuration(format!("`issuer.url`: {error}")))
     }
 
+    /// TLS and time-outs.
+    pub fn http(&self) -> HttpSettings {
+        HttpSettings {
+            ca_file: self.ca_file.clone(),
+            connect_timeout: Duration::from_secs(self.connect_timeout_s),
+            timeout: Duration::from_secs(self.timeout_s),
+        }
+    }
+
     /// Makes the client; nothing is sent yet.
     ///
     /// # Errors
@@ -180,13 +189,8 @@ impl IssuerSettings {
         clock: Arc<dyn Clock>,
         cancel: CancellationToken,
     ) -> Result<OAuthClient, Failure> {
-        let http = HttpSettings {
-            ca_file: self.ca_file.clone(),
-            connect_timeout: Duration::from_secs(self.connect_timeout_s),
-            timeout: Duration::from_secs(self.timeout_s),
-        };
         let settings = OAuthSettings {
-            http,
+            http: self.http(),
             retry: RetryPolicy { total: Duration::from_secs(self.retry_total_s), ..RetryPolicy::default() },
             guard,
             audience: self.audience_parameter,

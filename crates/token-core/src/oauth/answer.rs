@@ -27,6 +27,8 @@ pub enum Answer {
     Opaque,
 }
 
+const NO_BEARER: &str = "its access token is no bearer token";
+
 /// The body of a token answer (RFC 6749 section 5.1).
 #[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
 pub(super) struct TokenAnswer {
@@ -40,6 +42,11 @@ pub(super) struct TokenAnswer {
 impl TokenAnswer {
     pub(super) fn read(body: &[u8]) -> Result<Self, &'static str> {
         serde_json::from_slice(body).map_err(|_| "it is no token answer")
+    }
+
+    /// The access token, whatever it is.
+    pub(super) fn access_token(&self) -> Result<AccessToken, &'static str> {
+        AccessToken::new(self.access_token.as_str()).map_err(|_| NO_BEARER)
     }
 
     /// The refresh token, if one came.
@@ -60,8 +67,8 @@ impl TokenAnswer {
         if !self.token_type.eq_ignore_ascii_case("bearer") {
             return Err(measure.bad("its token type is not Bearer"));
         }
-        let token = AccessToken::new(std::mem::take(&mut self.access_token))
-            .map_err(|_| measure.bad("its access token is no bearer token"))?;
+        let token =
+            AccessToken::new(std::mem::take(&mut self.access_token)).map_err(|_| measure.bad(NO_BEARER))?;
         let told = self.expires_in.map(|s| now.plus(Duration::from_secs(s)));
         let expires_at = match settings.answer {
             Answer::WlcgJwt => {

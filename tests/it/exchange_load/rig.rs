@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
 use testbed::binaries::Binaries;
 use testbed::issuer::{Client, GrantType, Issuer};
+use testbed::mint::SigningKey;
 use testbed::pki::Pki;
 use token_core::{AccessToken, ClientSecret, ScopeSet, SystemClock, random_hex};
 use tokio::process::Command;
@@ -20,7 +21,9 @@ use super::database::Database;
 
 /// Most workers: each is a client of its own, so that the issuer can tell who asked.
 const WORKERS: usize = 3;
-const SCOPE: &str = "fts storage.read:/ storage.modify:/";
+/// One more, which has no secret but a key, `keyed.pem`.
+pub(crate) const KEYED: &str = "keyed";
+pub(crate) const SCOPE: &str = "fts storage.read:/ storage.modify:/";
 
 pub(crate) struct Rig {
     pub(crate) folder: tempfile::TempDir,
@@ -71,7 +74,10 @@ impl Rig {
             _stop: stop.clone().drop_guard(),
         };
         for number in 0..issuers {
-            let clients = (0..WORKERS).map(client).collect::<Result<_>>()?;
+            let key = SigningKey::es256("keyed")?;
+            std::fs::write(rig.folder.path().join("keyed.pem"), key.pem())?;
+            let keyed = Client { id: KEYED.into(), key: Some(key.jwk()?), ..client(0)? };
+            let clients = (0..WORKERS).map(client).chain([Ok(keyed)]).collect::<Result<_>>()?;
             let issuer = Issuer::start(&pki, clients, Arc::new(SystemClock), stop.clone()).await?;
             issuer.sign_by_es256_only();
             let bearer = issuer.mint(json!({"aud": "fts.example", "scope": SCOPE, "sub": "rucio"}))?;
@@ -116,7 +122,7 @@ impl Rig {
         Ok(std::fs::write(self.config(worker), text)?)
     }
 
-    fn config(&self, worker: usize) -> PathBuf {
+    pub(crate) fn config(&self, worker: usize) -> PathBuf {
         self.folder.path().join(format!("worker-{worker}.toml"))
     }
 

@@ -240,14 +240,12 @@ async fn defect_14_the_clients_secret_stands_in_clear_in_the_database_and_a_key_
     let config = std::fs::read_to_string(rig.config(0)).unwrap();
     let lines: Vec<String> = config
         .lines()
-        .filter_map(|line| match line.split(' ').next() {
-            Some("client_id") => {
-                Some(format!("client_id = \"{KEYED}\"\nauthentication = \"private_key_jwt\""))
-            }
+        .map(|line| match line.split(' ').next() {
+            Some("client_id") => format!("client_id = \"{KEYED}\"\nauthentication = \"private_key_jwt\""),
             Some("client_secret_file") => {
-                Some(format!("private_key_file = \"{}\"", rig.folder.path().join("keyed.pem").display()))
+                format!("private_key_file = \"{}\"", rig.folder.path().join("keyed.pem").display())
             }
-            _ => Some(line.to_owned()),
+            _ => line.to_owned(),
         })
         .collect();
     std::fs::write(rig.config(0), lines.join("\n")).unwrap();

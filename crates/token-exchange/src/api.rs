@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::issuers::KnownIssuer;
 use crate::plan::Planning;
+use crate::seen::Seen;
 use crate::worker::Tokens;
 
 pub use settings::ApiSettings;
@@ -45,6 +46,7 @@ impl Api {
         planning: &Planning,
         tokens: &Arc<Tokens>,
         clock: &Arc<dyn Clock>,
+        seen: &Arc<Seen>,
     ) -> Result<Option<Self>, Failure> {
         let Some(listener) = Listener::new(settings)? else { return Ok(None) };
         if settings.audience.is_empty() {
@@ -57,6 +59,7 @@ impl Api {
             endpoints: planning.endpoints.clone(),
             tokens: Arc::clone(tokens),
             clock: Arc::clone(clock),
+            seen: Arc::clone(seen),
             within: settings.timeout(),
             room: tokio::sync::Semaphore::new(settings.max_in_flight.max(1)),
         };

@@ -126,7 +126,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         margin: settings.refresh.margin(),
         seen: Arc::clone(&seen),
     });
-    let api = Api::new(&settings.api, &known, &planning, &tokens, &clock)?;
+    let api = Api::new(&settings.api, &known, &planning, &tokens, &clock, &seen)?;
     let retirement = settings.retire.retirement(fts.clone(), Arc::clone(&clock));
     let watch = Watch {
         fts: fts.clone(),

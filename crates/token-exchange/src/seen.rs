@@ -30,6 +30,8 @@ struct State {
     answered: u64,
     refused: u64,
     outlived: Option<usize>,
+    /// Questions answered over HTTP, by who erred.
+    answers: BTreeMap<&'static str, u64>,
     /// Files that FTS failed for a token's reason, by side and endpoint.
     failed_by_fts: BTreeMap<(String, String), u64>,
     jobs_in_hand: usize,
@@ -91,6 +93,11 @@ impl Seen {
             let of = (fault.side.to_string(), fault.endpoint.clone());
             *state.failed_by_fts.entry(of).or_default() += *files as u64;
         }
+    }
+
+    /// A question was answered over HTTP; who erred.
+    pub(crate) fn http_answer(&self, erred: &'static str) {
+        *self.lock().answers.entry(erred).or_default() += 1;
     }
 
     /// So many transfers have outlived their tokens.
@@ -180,8 +187,17 @@ fn of_tokens(state: &State) -> Vec<Family> {
     for ((side, endpoint), files) in &state.failed_by_fts {
         failed = failed.count([side, endpoint], *files);
     }
+    let mut answers = Family::counter(
+        "token_exchange_http_answers_total",
+        &["erred"],
+        "Questions for tokens over HTTP (`[api]`) that were answered, by who erred: `nobody` (a token was given), `caller`, `issuer` or `token-exchange`",
+    );
+    for (erred, count) in &state.answers {
+        answers = answers.count([*erred], *count);
+    }
     vec![
         failed,
+        answers,
         Family::counter("token_exchange_renewals_total", &["outcome"], "Tokens renewed in FTS's database, in time or since one was asked for: `renewed` or `failed` (tried again later)")
             .count(["renewed"], state.renewed)
             .count(["failed"], state.not_renewed),

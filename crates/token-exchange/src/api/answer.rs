@@ -25,12 +25,22 @@ pub(super) struct Given<'a> {
 }
 
 /// Who erred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Caller,
     Issuer,
     TokenExchange,
+}
+
+impl Who {
+    /// As an answer has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Issuer => "issuer",
+            Self::TokenExchange => "token-exchange",
+        }
+    }
 }
 
 /// Why there is no token.
@@ -67,7 +77,7 @@ impl Refusal {
 #[derive(Serialize)]
 struct Told<'a> {
     error: &'static str,
-    erred: Who,
+    erred: &'static str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_s: Option<u64>,
@@ -76,7 +86,8 @@ struct Told<'a> {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let again = self.again.map(|again| again.as_secs().max(1));
-        let told = Told { error: self.error, erred: self.who, message: &self.message, retry_after_s: again };
+        let told =
+            Told { error: self.error, erred: self.who.name(), message: &self.message, retry_after_s: again };
         let mut response = json(self.status, &told);
         let headers = response.headers_mut();
         if let Some(again) = again {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -21,6 +21,7 @@ use super::gate::Gate;
 use crate::endpoint::Endpoints;
 use crate::fts::waiting::Subject;
 use crate::plan::{self, Unplanned};
+use crate::seen::Seen;
 use crate::worker::{Lack, Tokens};
 
 /// Longest body, in bytes.
@@ -35,6 +36,7 @@ pub(super) struct Service {
     pub(super) endpoints: Endpoints,
     pub(super) tokens: Arc<Tokens>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) seen: Arc<Seen>,
     /// How long a body may take, and an answer.
     pub(super) within: Duration,
     /// How many at a time.
@@ -91,19 +93,19 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         let why = "tokens are asked for by POST";
         Refusal::caller(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", why).into_response()
     };
-    Router::new()
-        .route("/v1/tokens", post(answer).fallback(method))
-        .fallback(nothing)
-        .layer(DefaultBodyLimit::max(BODY))
-        .with_state(service)
+    Router::new().route("/v1/tokens", post(answer).fallback(method)).fallback(nothing).with_state(service)
 }
 
 async fn answer(State(service): State<Arc<Service>>, headers: HeaderMap, body: Body) -> Response {
-    let Ok(_place) = service.room.try_acquire() else {
-        let why = "token-exchange answers as many questions as it may (`api.max_in_flight`)";
-        return Refusal::later(Who::TokenExchange, why, ROOM_AGAIN).into_response();
+    let answered = match service.room.try_acquire() {
+        Ok(_place) => service.answer(&headers, body).await,
+        Err(_) => {
+            let why = "token-exchange answers as many questions as it may (`api.max_in_flight`)";
+            Err(Refusal::later(Who::TokenExchange, why, ROOM_AGAIN))
+        }
     };
-    service.answer(&headers, body).await.unwrap_or_else(Refusal::into_response)
+    service.seen.http_answer(answered.as_ref().map_or_else(|refusal| refusal.who.name(), |_| "nobody"));
+    answered.unwrap_or_else(Refusal::into_response)
 }
 
 impl Service {

@@ -153,6 +153,14 @@ pub trait TokenCache: Send + Sync + 'static {
     /// When the cache failed; the token is still good.
     fn put(&self, key: &CacheKey, token: &CachedToken) -> Result<(), CacheError>;
 
+    /// Keeps many tokens. A cache that writes does so once for all of them.
+    ///
+    /// # Errors
+    /// When the cache failed; some may be kept.
+    fn put_all(&self, tokens: &[(CacheKey, CachedToken)]) -> Result<(), CacheError> {
+        tokens.iter().try_for_each(|(key, token)| self.put(key, token))
+    }
+
     /// Housekeeping: forgets what ended before `now`, keeps to the bound, and takes a store that failed into use again.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! One natural way to a token: from memory, from the cache on disk, or from the issuer by one call that all who wait
 //! share.
 
+mod behind;
 mod flight;
 mod renewal;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use behind::Behind;
 use flight::{Flights, Landed, Source};
 use renewal::Verdict;
 
@@ -136,7 +138,7 @@ pub struct TokenKeeper(Arc<Keeper>);
 
 struct Keeper {
     memory: MemoryCache,
-    behind: Option<Arc<dyn TokenCache>>,
+    behind: Option<Behind>,
     clock: Arc<dyn Clock>,
     flights: Flights,
     tended: AtomicI64,
@@ -173,7 +175,7 @@ impl TokenKeeper {
     pub fn new(behind: Option<Arc<dyn TokenCache>>, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Keeper {
             memory: MemoryCache::default(),
-            behind,
+            behind: behind.map(Behind::new),
             clock,
             flights: Flights::default(),
             tended: AtomicI64::new(i64::MIN),
@@ -195,7 +197,7 @@ impl TokenKeeper {
             failed: read(&counts.failed),
             not_renewed: read(&counts.not_renewed),
             in_memory: memory.health().entries,
-            behind: behind.as_ref().map(|cache| cache.health()),
+            behind: behind.as_ref().map(|behind| behind.cache.health()),
         }
     }
 
@@ -279,13 +281,11 @@ impl TokenKeeper {
         }
         let _ = keeper.memory.tend(now);
         keeper.flights.wake(now);
-        match keeper.behind(move |cache| cache.tend(now)).await {
+        let Some(behind) = &keeper.behind else { return };
+        match behind.call(move |cache| cache.tend(now)).await {
             Some(Ok(Tended { mended: true, .. })) => {
                 let all = keeper.memory.all();
-                let put = move |cache: &dyn TokenCache| {
-                    all.iter().try_for_each(|(key, token)| cache.put(key, token))
-                };
-                if let Some(Err(error)) = keeper.behind(put).await {
+                if let Some(Err(error)) = behind.call(move |cache| cache.put_all(&all)).await {
                     warn!(%error, "not all tokens are kept across a restart");
                 }
             }
@@ -313,8 +313,8 @@ impl Keeper {
         if let Some(token) = in_memory.filter(|token| self.verdict(token, wish) != Verdict::Unfit) {
             return Kept::Good(token);
         }
-        let key = wish.key.clone();
-        match self.behind(move |cache| cache.get(&key)).await {
+        let Some(behind) = &self.behind else { return none };
+        match behind.get(wish.key.clone()).await {
             Some(Ok(Some(token))) if self.verdict(&token, wish) != Verdict::Unfit => {
                 let _ = self.memory.put(&wish.key, &token);
                 Kept::Good(token)
@@ -348,8 +348,9 @@ impl Keeper {
         one_more(&self.counts.fetched);
         let token = CachedToken { token, obtained_at: self.clock.now(), expires_at };
         let _ = self.memory.put(key, &token);
-        let (key, copy) = (key.clone(), token.clone());
-        if let Some(Err(error)) = self.behind(move |cache| cache.put(&key, &copy)).await {
+        if let Some(behind) = &self.behind
+            && let Some(Err(error)) = behind.put(key.clone(), token.clone()).await
+        {
             debug!(%error, "the token is not kept across a restart");
         }
         Ok((token, Source::Issuer))
@@ -372,15 +373,6 @@ impl Keeper {
                 warn!(audience = wish.key.audience, %error, again_in_s = rest.as_secs(), "token not renewed yet; the one in use still does");
             }
         }
-    }
-
-    /// Runs a call of the cache behind, which may block, where blocking does no harm.
-    async fn behind<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&dyn TokenCache) -> T + Send + 'static,
-    ) -> Option<T> {
-        let cache = Arc::clone(self.behind.as_ref()?);
-        tokio::task::spawn_blocking(move || call(cache.as_ref())).await.ok()
     }
 }
 

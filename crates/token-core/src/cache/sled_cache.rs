@@ -163,8 +163,12 @@ impl SledCache {
         if before.is_none() && self.entries.fetch_add(1, Ordering::Relaxed) >= self.settings.max_entries {
             self.make_room(store)?;
         }
-        store.flush().map_err(|error| store::failed(&error))?;
         Ok(())
+    }
+
+    /// So that what was written outlives this process.
+    fn flush(store: &sled::Db) -> Result<(), CacheError> {
+        store.flush().map(drop).map_err(|error| store::failed(&error))
     }
 
     /// Forgets those that end first, a sixteenth at once, so that a full store is not read for every token.
@@ -221,6 +225,7 @@ impl TokenCache for SledCache {
             for seal in self.settings.keys.older() {
                 if let (Some(token), name) = find(seal)? {
                     self.write(store, key, &token)?;
+                    Self::flush(store)?;
                     self.remove(store, &name)?;
                     return Ok(Some(token));
                 }
@@ -230,7 +235,14 @@ impl TokenCache for SledCache {
     }
 
     fn put(&self, key: &CacheKey, token: &CachedToken) -> Result<(), CacheError> {
-        self.with(|store| self.write(store, key, token))
+        self.with(|store| self.write(store, key, token).and_then(|()| Self::flush(store)))
+    }
+
+    fn put_all(&self, tokens: &[(CacheKey, CachedToken)]) -> Result<(), CacheError> {
+        self.with(|store| {
+            tokens.iter().try_for_each(|(key, token)| self.write(store, key, token))?;
+            Self::flush(store)
+        })
     }
 
     fn tend(&self, now: UnixSeconds) -> Result<Tended, CacheError> {

@@ -17,7 +17,7 @@ mod refresh;
 mod request;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,18 @@ use device::{Decision, Devices};
 use fault::Faults;
 use refresh::RefreshTokens;
 
+/// How an issuer signs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signs {
+    /// By one key and the other in turn.
+    #[default]
+    InTurn,
+    /// By RS256 only, as most issuers do.
+    Rs256,
+    /// By ES256 only.
+    Es256,
+}
+
 /// A running issuer.
 #[derive(Clone)]
 pub struct Issuer(Arc<Inner>);
@@ -49,7 +61,7 @@ struct Inner {
     jwks: Vec<u8>,
     key_set: KeySet,
     signed: AtomicU64,
-    es256_only: AtomicBool,
+    signs: Mutex<Signs>,
     given: Mutex<Option<HashMap<String, u64>>>,
     refresh_tokens: Mutex<RefreshTokens>,
     devices: Mutex<Devices>,
@@ -83,7 +95,7 @@ impl Issuer {
             key_set: KeySet::parse(&jwks)?,
             jwks,
             signed: AtomicU64::new(0),
-            es256_only: AtomicBool::new(false),
+            signs: Mutex::default(),
             given: Mutex::new(None),
             refresh_tokens: Mutex::default(),
             devices: Mutex::default(),
@@ -165,17 +177,21 @@ impl Issuer {
         self.sign(&Value::Object(claims))
     }
 
-    /// Signs with one key and the other in turn.
+    /// Signs by what [`Self::sign_by`] says.
     fn sign(&self, claims: &Value) -> Result<AccessToken> {
         let turn = self.0.signed.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
-        let turn = turn && !self.0.es256_only.load(Ordering::Relaxed);
         let [rsa, ec] = &self.0.keys;
-        Ok(AccessToken::new(if turn { rsa } else { ec }.sign(claims)?)?)
+        let key = match *self.0.signs.lock().unwrap_or_else(PoisonError::into_inner) {
+            Signs::InTurn if turn => rsa,
+            Signs::Rs256 => rsa,
+            Signs::InTurn | Signs::Es256 => ec,
+        };
+        Ok(AccessToken::new(key.sign(claims)?)?)
     }
 
-    /// Signs by ES256 only from now on, which takes a small part of the time of RS256: for load.
-    pub fn sign_by_es256_only(&self) {
-        self.0.es256_only.store(true, Ordering::Relaxed);
+    /// Signs so from now on. ES256 takes a small part of the time of RS256.
+    pub fn sign_by(&self, signs: Signs) {
+        *self.0.signs.lock().unwrap_or_else(PoisonError::into_inner) = signs;
     }
 
     /// Notes from now on which tokens are given in exchange; see [`Self::given`].

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use sqlx::Row as _;
+use tokio::runtime::Handle;
 
-use super::rig::{Files, Rig};
-use super::verdict;
+use super::rig::Files;
+use super::{rig, verdict};
 
 /// Files a second.
 const RATE: usize = 200;
@@ -22,8 +23,8 @@ const TRIGGERS: [&str; 3] = [
      WHERE file_id = NEW.file_id AND OLD.file_state = 'TOKEN_PREP' AND NEW.file_state <> 'TOKEN_PREP'",
 ];
 
-pub(crate) async fn arriving(server: &str) -> Result<bool> {
-    let rig = Rig::start(server, 1).await?;
+pub(crate) async fn arriving(server: &str, issuers: &Handle) -> Result<bool> {
+    let rig = rig(server, issuers, 1).await?;
     rig.configure(0, "", "")?;
     for trigger in TRIGGERS {
         rig.run(trigger).await?;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
 use testbed::binaries::Binaries;
-use testbed::issuer::{Client, GrantType, Issuer};
+use testbed::issuer::{Client, GrantType, Issuer, Signs};
 use testbed::mint::SigningKey;
 use testbed::pki::Pki;
 use token_core::{AccessToken, ClientSecret, ScopeSet, SystemClock, random_hex};
@@ -79,7 +79,7 @@ impl Rig {
             let keyed = Client { id: KEYED.into(), key: Some(key.jwk()?), ..client(0)? };
             let clients = (0..WORKERS).map(client).chain([Ok(keyed)]).collect::<Result<_>>()?;
             let issuer = Issuer::start(&pki, clients, Arc::new(SystemClock), stop.clone()).await?;
-            issuer.sign_by_es256_only();
+            issuer.sign_by(Signs::Es256);
             let bearer = issuer.mint(json!({"aud": "fts.example", "scope": SCOPE, "sub": "rucio"}))?;
             rig.run(&format!(
                 "INSERT INTO t_token_provider (name, issuer, client_id, client_secret) VALUES ('i{number}', '{}', 'f', 's')",

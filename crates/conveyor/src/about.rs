@@ -27,9 +27,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     settings.rucio.url().map_err(Failure::configuration)?;
     token_core::http::client(&settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
-    let of_vos = settings.vo.iter().filter_map(|vo| vo.issuer.as_ref());
-    let of_instances = settings.fts.instance.iter().filter_map(|instance| instance.issuer.as_ref());
-    for issuer in settings.issuer.iter().chain(of_vos).chain(of_instances) {
+    for issuer in settings.issuers() {
         issuer.client(Arc::new(SystemClock), CancellationToken::new())?;
     }
     // Which VOs `*` is, the database knows.

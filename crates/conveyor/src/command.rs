@@ -5,6 +5,7 @@ mod flags;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use daemon::config::Loaded;
 use daemon::{Failure, config};
 
 use crate::about::{self, ABOUT};
@@ -83,28 +84,28 @@ impl Arguments {
     ///
     /// # Errors
     /// One line that names the file and the key.
-    pub(crate) fn settings(&self, rucio_cfg: Option<&RucioCfg>) -> Result<Settings, Failure> {
+    pub(crate) fn settings(&self, rucio_cfg: Option<&RucioCfg>) -> Result<Loaded<Settings>, Failure> {
         if self.json && !self.run_once && self.command.is_none() {
             return Err(Failure::Configuration("--json goes with --run-once or a command".into()));
         }
         if self.run_once && self.command.is_some() {
             return Err(Failure::Configuration("--run-once does not go with a command".into()));
         }
-        let mut settings = match rucio_cfg {
-            None => config::read::<Settings>(&self.config, ABOUT.prefix)?.settings,
+        let mut loaded = match rucio_cfg {
+            None => config::read::<Settings>(&self.config, ABOUT.prefix)?,
             Some(theirs) => {
                 let keys =
                     theirs.keys().map_err(|line| Failure::Configuration(format!("--rucio-cfg: {line}")))?;
                 // With Rucio's there need not be one of ours.
                 let ours =
                     Some(self.config.as_path()).filter(|path| *path != Path::new(USUAL) || path.exists());
-                let mut settings = config::read_over_tree::<Settings>(&keys, ours, ABOUT.prefix)?.settings;
-                theirs.over(&mut settings);
-                settings
+                let mut loaded = config::read_over_tree::<Settings>(&keys, ours, ABOUT.prefix)?;
+                theirs.over(&mut loaded.settings);
+                loaded
             }
         };
-        self.flags.over(&mut settings);
-        Ok(settings)
+        self.flags.over(&mut loaded.settings);
+        Ok(loaded)
     }
 
     /// What the configuration was read from, for logs.

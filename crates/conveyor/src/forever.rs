@@ -7,7 +7,7 @@ use token_core::retry::{RetryPolicy, Waits};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::submit::{Pass, Report, Submitter};
+use crate::submit::{Pass, Rates, Report, Submitter};
 
 /// How often what was done is summed up in a line, if there is anything to tell.
 const SAY: Duration = Duration::from_secs(10);
@@ -19,8 +19,8 @@ const REST: u32 = 20;
 /// The longest such rest.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
-/// Submits until it is asked to end. `sleep` is the rest between walks over the whole queue, `look` between looks at what has come.
-pub(crate) async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: Duration, look: Duration) {
+/// Submits until it is asked to end.
+pub(crate) async fn forever(submitter: &Submitter, keeper: &TokenKeeper) {
     let policy = RetryPolicy {
         initial: Duration::from_secs(2),
         max: Duration::from_secs(60),
@@ -32,6 +32,7 @@ pub(crate) async fn forever(submitter: &Submitter, keeper: &TokenKeeper, sleep: 
     let mut tally = Tally::new();
     while !submitter.shutdown.soft.is_cancelled() {
         submitter.sight.work.moves();
+        let Rates { sleep, look, .. } = submitter.tempo.now();
         let began = Instant::now();
         let whole = began >= next_walk;
         let worked = if whole { submitter.pass().await } else { submitter.news().await };

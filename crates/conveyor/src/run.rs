@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::metrics::Issuers;
-use daemon::{Failure, Shutdown, Vitals, Watch, logs, settings as shared};
+use daemon::{Failure, Reload, Shutdown, Vitals, Watch, logs, settings as shared};
 use fts_client::FtsError;
 use futures_util::future::join_all;
 use token_core::{Clock, SystemClock, TokenKeeper};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
+use crate::about::{self, ABOUT};
 use crate::access::{self, Access};
 use crate::command::{Arguments, Command};
 use crate::doctor;
@@ -19,11 +20,23 @@ use crate::forever::forever;
 use crate::pulse::Pulse;
 use crate::rucio::Rucio;
 use crate::seen::{Seen, Sight};
-use crate::settings::RucioSettings;
-use crate::submit::{Memory, Parties, Pass, Report, Submitter, WAITS};
+use crate::settings::{RucioSettings, Settings};
+use crate::submit::{Memory, Parties, Pass, Report, Submitter, Tempo, WAITS};
 
-/// Most requests at a time: SQLite takes 32,766 values in a statement.
-const MOST: u32 = 5000;
+/// What SIGHUP changes.
+const CAN_CHANGE: [&str; 11] = [
+    "log.level",
+    "submit.batch",
+    "submit.jobs_in_flight",
+    "submit.sleep_s",
+    "submit.look_every_s",
+    "issuer.calls_per_s",
+    "issuer.burst",
+    "vo.issuer.calls_per_s",
+    "vo.issuer.burst",
+    "fts.instance.issuer.calls_per_s",
+    "fts.instance.issuer.burst",
+];
 /// Where metrics and health are told when nothing else is said, on loopback.
 const PORT: u16 = 9770;
 
@@ -36,22 +49,25 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let mut rucio_cfg = arguments.rucio_cfg()?;
-    let mut settings = arguments.settings(rucio_cfg.as_ref())?;
+    let mut loaded = arguments.settings(rucio_cfg.as_ref())?;
     if let Some(Command::Doctor(options)) = &arguments.command {
-        return doctor::run(settings, *options, arguments.json).await;
+        return doctor::run(loaded.settings, *options, arguments.json).await;
     }
-    logs::start(&settings.log)?;
+    let logs = logs::start(&loaded.settings.log)?;
     let shutdown = Shutdown::on_signals()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    token_core::http::client(&settings.fts.http())
+    token_core::http::client(&loaded.settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
-    let rucio = open(&settings.rucio).await?;
+    let rucio = open(&loaded.settings.rucio).await?;
+    let mut options = Vec::new();
     if let Some(theirs) = &mut rucio_cfg {
         theirs.notes.iter().for_each(|note| warn!("{note}"));
-        if theirs.complete(rucio.options("conveyor").await.map_err(Failure::runtime)?) {
-            settings = arguments.settings(Some(theirs))?;
+        options = rucio.options("conveyor").await.map_err(Failure::runtime)?;
+        if theirs.complete(options.clone()) {
+            loaded = arguments.settings(Some(theirs))?;
         }
     }
+    let settings = loaded.settings.clone();
     match &arguments.command {
         Some(Command::Explain { request }) => {
             return explain::run(request, arguments.json, &settings, &rucio, &clock, &shutdown).await;
@@ -67,6 +83,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         cache = settings.cache.is_some(),
         "conveyor starts"
     );
+    let reload = Reload::new(ABOUT, loaded, &CAN_CHANGE)?;
     let share = settings.share.share(settings.submit.ignore_availability).map_err(Failure::Configuration)?;
     let pulse = Pulse::of_this_process(&rucio, &settings.share).map(Arc::new);
     let vitals = Vitals::new("rucio", clock.now());
@@ -79,6 +96,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Issuers::new(clients, Arc::clone(&keeper), Arc::clone(&clock)),
         Arc::clone(&seen) as Arc<_>,
     ));
+    let tempo = Arc::new(Tempo::new(&settings.submit));
     let submitter = |access: Access| {
         let tokens = Arc::new(settings.token_rules(&access.vo));
         info!(vo = access.vo, issuer = access.issuer(), authorised_by = tokens.carried.mode(), "VO served");
@@ -90,15 +108,13 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             pulse: pulse.clone(),
             rules: settings.submit.rules(tokens),
             job_rules: settings.submit.job_rules(),
-            batch: settings.submit.batch.clamp(1, MOST),
-            jobs_in_flight: settings.submit.jobs_in_flight,
+            tempo: Arc::clone(&tempo),
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
             memory: Memory::new(Duration::from_secs(settings.rucio.topology_refresh_s)),
         }
     };
     let submitters: Vec<Submitter> = accesses.into_iter().map(submitter).collect();
-    let [sleep, look] = [settings.submit.sleep_s, settings.submit.look_every_s].map(Duration::from_secs);
     let work = async {
         if arguments.run_once {
             return once(&submitters, &keeper, arguments.json).await;
@@ -106,14 +122,30 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         // Each VO at its own pace: one that has to wait holds up no other.
         let all = submitters.iter().map(|submitter| {
             let span = vo_span(submitter, submitters.len());
-            forever(submitter, &keeper, sleep, look).instrument(span)
+            forever(submitter, &keeper).instrument(span)
         });
         let stop = CancellationToken::new();
         let work = async {
             join_all(all).await;
             stop.cancel();
         };
-        tokio::join!(work, settings.http.serve(PORT, Arc::clone(&watch), &stop));
+        let read = || {
+            let mut theirs = arguments.rucio_cfg()?;
+            theirs.iter_mut().for_each(|theirs| _ = theirs.complete(options.clone()));
+            let read = arguments.settings(theirs.as_ref())?;
+            about::check(&read.settings).map(|()| read)
+        };
+        let apply = |settings: &Settings| {
+            logs.set_level(&settings.log.level)?;
+            tempo.set(&settings.submit);
+            settings.issuers().for_each(|issuer| watch.issuers.set_rate(issuer));
+            Ok(())
+        };
+        tokio::join!(
+            work,
+            Arc::clone(&watch).run(&settings.http, PORT, &shutdown.soft, &stop),
+            reload.run(&watch, read, apply, &stop)
+        );
         Ok(())
     };
     let ended = tokio::select! {

@@ -63,6 +63,15 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
+impl Settings {
+    /// Every issuer that is named.
+    pub(crate) fn issuers(&self) -> impl Iterator<Item = &IssuerSettings> {
+        let of_vos = self.vo.iter().filter_map(|vo| vo.issuer.as_ref());
+        let of_instances = self.fts.instance.iter().filter_map(|instance| instance.issuer.as_ref());
+        self.issuer.iter().chain(of_vos).chain(of_instances)
+    }
+}
+
 /// `[rucio]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

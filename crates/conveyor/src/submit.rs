@@ -7,6 +7,7 @@ mod page;
 mod parties;
 mod post;
 mod recover;
+mod tempo;
 mod tokens;
 mod walk;
 
@@ -37,6 +38,8 @@ use crate::topology::Topology;
 pub use memory::Memory;
 pub use parties::Parties;
 use parties::Party;
+pub(crate) use tempo::Rates;
+pub use tempo::Tempo;
 use walk::Walk;
 
 /// How often a long pass says how far it is.
@@ -183,10 +186,8 @@ pub struct Submitter {
     pub rules: Rules,
     /// The rules of jobs.
     pub job_rules: JobRules,
-    /// How many requests at a time.
-    pub batch: u32,
-    /// How many posts at a time, for each page of requests in hand.
-    pub jobs_in_flight: usize,
+    /// How fast is worked.
+    pub tempo: Arc<Tempo>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// When to stop.

@@ -1,4 +1,4 @@
-//! What the two daemons share: configuration files ([`config`]), logs ([`logs`]), signals ([`Shutdown`]), the sections of
+//! What the two daemons share: configuration files ([`config`]), logs ([`logs`]), signals ([`Shutdown`], [`Reload`]), the sections of
 //! the configuration that both have ([`settings`]), how a foreign database is opened ([`sqlite`], [`postgres`], [`mysql`]), what can be
 //! seen of a running daemon ([`Watch`], [`metrics`], [`http`]), what a set-up is looked over by ([`doctor`]), and how a process ends
 //! ([`Failure`]).
@@ -10,7 +10,9 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod mysql;
+mod notify;
 pub mod postgres;
+mod reload;
 pub mod settings;
 mod shutdown;
 pub mod sqlite;
@@ -18,6 +20,7 @@ mod vitals;
 mod watch;
 
 pub use failure::Failure;
+pub use reload::Reload;
 pub use shutdown::Shutdown;
 pub use vitals::{Check, Vitals, Work};
 pub use watch::{Observed, Watch};

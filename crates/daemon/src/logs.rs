@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload::Handle;
 
 use crate::Failure;
 
@@ -32,18 +33,51 @@ impl Default for LogSettings {
     }
 }
 
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), Failure> + Send + Sync>;
+
+/// The logs of this process, whose level can change.
+pub struct Logs(SetFilter);
+
+impl Logs {
+    /// Writes from now on what passes `level`.
+    ///
+    /// # Errors
+    /// When it is no filter; the old one holds.
+    pub fn set_level(&self, level: &str) -> Result<(), Failure> {
+        (self.0)(filter(level)?)
+    }
+}
+
+fn filter(level: &str) -> Result<EnvFilter, Failure> {
+    EnvFilter::try_new(level).map_err(|error| Failure::Configuration(format!("`log.level`: {error}")))
+}
+
 /// Starts logging. Tokens and secrets never reach it: their types do not print.
 ///
 /// # Errors
 /// When the level is no filter.
-pub fn start(settings: &LogSettings) -> Result<(), Failure> {
+pub fn start(settings: &LogSettings) -> Result<Logs, Failure> {
     use std::io::IsTerminal as _;
-    let filter = EnvFilter::try_new(&settings.level)
-        .map_err(|error| Failure::Configuration(format!("`log.level`: {error}")))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match settings.format {
-        Format::Text => logs.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
-        Format::Json => logs.json().flatten_event(true).try_init(),
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter(&settings.level)?).with_writer(std::io::stderr);
+    let (started, logs) = match settings.format {
+        Format::Text => {
+            let logs =
+                logs.with_ansi(std::io::stderr().is_terminal()).with_target(false).with_filter_reloading();
+            let handle = changing(logs.reload_handle());
+            (logs.try_init(), handle)
+        }
+        Format::Json => {
+            let logs = logs.json().flatten_event(true).with_filter_reloading();
+            let handle = changing(logs.reload_handle());
+            (logs.try_init(), handle)
+        }
     };
-    started.map_err(Failure::runtime)
+    started.map_err(Failure::runtime)?;
+    Ok(logs)
+}
+
+/// The handle without its type, in which the whole format is written.
+fn changing<S: 'static>(handle: Handle<EnvFilter, S>) -> Logs {
+    Logs(Box::new(move |filter| handle.reload(filter).map_err(Failure::runtime)))
 }

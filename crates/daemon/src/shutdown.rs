@@ -4,7 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::Failure;
+use crate::{Failure, notify};
 
 /// When to stop.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,7 @@ impl Shutdown {
                 if tokens.soft.is_cancelled() {
                     warn!("second signal: stopping now");
                 } else {
+                    notify::stopping();
                     info!("signal: finishing what is in flight; a second signal stops at once");
                 }
                 token.cancel();

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use crate::http::ListenSettings;
 use crate::metrics::{Family, Issuers, of_process, text};
+use crate::notify;
 use crate::vitals::{Check, Vitals};
 
 /// What takes statements is looked up at most so often, however often it is asked for.
@@ -54,6 +57,18 @@ impl Watch {
         own: Arc<dyn Observed>,
     ) -> Self {
         Self { program, version, vitals, issuers, own, looked: Mutex::default() }
+    }
+
+    /// Tells whoever asks, at `port` when it is not said where, and the service manager, until `stop` fires. When `soft` fires the
+    /// daemon is about to end.
+    pub async fn run(
+        self: Arc<Self>,
+        http: &ListenSettings,
+        port: u16,
+        soft: &CancellationToken,
+        stop: &CancellationToken,
+    ) {
+        tokio::join!(http.serve(port, Arc::clone(&self), stop), notify::accompany(&self, soft, stop));
     }
 
     /// All metrics, as Prometheus reads them.

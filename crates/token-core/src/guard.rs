@@ -144,6 +144,11 @@ impl Guard {
         }
     }
 
+    /// From now on another rate.
+    pub fn set_rate(&self, calls_per_s: u32, burst: u32) {
+        lock(&self.budget).set(calls_per_s, burst);
+    }
+
     /// How it is now, and what it has done since it was made.
     pub fn status(&self) -> GuardStatus {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

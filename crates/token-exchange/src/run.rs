@@ -1,12 +1,13 @@
 //! The daemon: reads its configuration, opens FTS's database, and works round after round.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use daemon::config::Loaded;
 use daemon::metrics::Issuers;
-use daemon::{Failure, Shutdown, Vitals, config, logs, settings as shared};
+use daemon::{Failure, Reload, Shutdown, Vitals, config, logs, settings as shared};
 use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{info, warn};
 
@@ -22,7 +23,7 @@ use crate::issuers::{self, KnownIssuer};
 use crate::refresh::service::Service;
 use crate::seen::{Seen, Sight};
 use crate::settings::Settings;
-use crate::worker::{IssuerClient, Lanes, Report, ShortLived, Tokens, Worker};
+use crate::worker::{IssuerClient, Lanes, Report, ShortLived, Tempo, Tokens, Worker};
 
 /// Exchanges FTS submission tokens for one token per storage endpoint, in place of FTS's fts_token.
 #[derive(Debug, Parser)]
@@ -50,10 +51,25 @@ pub struct Arguments {
     command: Option<Command>,
 }
 
-/// Most jobs at a time: SQLite takes 32,766 values in a statement, and five are bound for each.
-const MOST: u32 = 5000;
+/// What SIGHUP changes.
+const CAN_CHANGE: [&str; 5] =
+    ["log.level", "worker.batch", "worker.interval_ms", "issuer.calls_per_s", "issuer.burst"];
 /// Where metrics and health are told when nothing else is said, on loopback.
 const PORT: u16 = 9771;
+impl Arguments {
+    /// The configuration file of ours, if there is to be one.
+    fn own(&self) -> Option<&Path> {
+        Some(self.config.as_path()).filter(|path| self.fts3config.is_none() || path.exists())
+    }
+
+    /// FTS's own configuration, and ours over it.
+    fn read(&self) -> Result<(Fts3Config, Loaded<Settings>), Failure> {
+        let theirs = self.fts3config.as_deref().map(Fts3Config::read).transpose()?.unwrap_or_default();
+        let loaded = config::read_over(&theirs.keys, self.own(), ABOUT.prefix)?;
+        Ok((theirs, loaded))
+    }
+}
+
 /// How often the keeper is reminded of its housekeeping.
 const TEND: Duration = Duration::from_secs(10);
 
@@ -65,10 +81,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(Command::Config(command)) = &arguments.command {
         return ABOUT.run(command, &arguments.config, about::check);
     }
-    let theirs = arguments.fts3config.as_deref().map(Fts3Config::read).transpose()?.unwrap_or_default();
-    let own = Some(arguments.config.as_path()).filter(|path| arguments.fts3config.is_none() || path.exists());
-    let settings: Settings = config::read_over(&theirs.keys, own, ABOUT.prefix)?.settings;
-    logs::start(&settings.log)?;
+    let (theirs, loaded) = arguments.read()?;
+    let own = arguments.own();
+    let settings = loaded.settings.clone();
+    let logs = logs::start(&settings.log)?;
     if !theirs.unmapped.is_empty() {
         info!(keys = theirs.unmapped.join(" "), "keys of fts3config that mean nothing here");
     }
@@ -89,6 +105,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     fts.ready(clock.now()).await.map_err(database)?;
     let shutdown = Shutdown::on_signals()?;
+    let reload = Reload::new(ABOUT, loaded, &CAN_CHANGE)?;
     let clients: Vec<Option<IssuerClient>> =
         known.iter().map(|known| known.client(&clock, &shutdown.hard)).collect::<Result<_, _>>()?;
     let clients: Vec<IssuerClient> = clients.into_iter().flatten().collect();
@@ -112,6 +129,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Issuers::new(oauth, Arc::clone(&keeper), Arc::clone(&clock)),
         Arc::clone(&seen) as Arc<_>,
     ));
+    let tempo = Arc::new(Tempo::new(&settings.worker));
     let min_life = Duration::from_secs(settings.worker.min_token_life_s);
     let limits: Vec<usize> = clients.iter().map(IssuerClient::max_in_flight).collect();
     let lanes = Lanes::new(settings.worker.in_flight, &limits);
@@ -121,7 +139,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         tokens: Arc::clone(&tokens),
         clock: Arc::clone(&clock),
         lease: Duration::from_secs(settings.worker.lease_s.max(10)),
-        batch: settings.worker.batch.clamp(1, MOST),
+        tempo: Arc::clone(&tempo),
         in_flight: settings.worker.in_flight,
         margin: settings.refresh.margin(),
         seen: Arc::clone(&seen),
@@ -138,9 +156,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         fts: fts.handing_over_managed(settings.refresh.managed()),
         planning,
         tokens,
-        batch: settings.worker.batch.clamp(1, MOST),
+        tempo: Arc::clone(&tempo),
         lease: Duration::from_secs(settings.worker.lease_s.max(10)),
-        interval: Duration::from_millis(settings.worker.interval_ms.max(10)),
         clock,
         shutdown: shutdown.clone(),
         sight: Sight { seen, work: vitals.work("waiting files") },
@@ -184,9 +201,26 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             );
             Ok(())
         };
+        let read = || {
+            let (_, read) = arguments.read()?;
+            about::check(&read.settings).map(|()| read)
+        };
+        let apply = |settings: &Settings| {
+            logs.set_level(&settings.log.level)?;
+            tempo.set(&settings.worker);
+            settings.issuer.iter().for_each(|issuer| told.issuers.set_rate(&issuer.shared));
+            Ok(())
+        };
+        let beside = async {
+            tokio::join!(
+                tend(&keeper),
+                Arc::clone(&told).run(&settings.http, PORT, &shutdown.soft, &shutdown.hard),
+                reload.run(&told, read, apply, &shutdown.hard)
+            )
+        };
         tokio::select! {
             ended = async { tokio::try_join!(lanes, api) } => drop(ended?),
-            () = async { tokio::join!(tend(&keeper), settings.http.serve(PORT, told, &shutdown.hard)); } => (),
+            _ = beside => (),
         }
         info!("token-exchange ends");
         Ok(())

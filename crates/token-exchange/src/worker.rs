@@ -12,6 +12,7 @@ mod lanes;
 mod pace;
 mod shift;
 mod side;
+mod tempo;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::seen::Sight;
 
 pub use lanes::Lanes;
 use shift::{Shift, Until};
+pub use tempo::Tempo;
 pub(crate) use tokens::Lack;
 pub use tokens::{IssuerClient, Tokens};
 
@@ -87,12 +89,10 @@ pub struct Worker {
     pub planning: Planning,
     /// Where tokens come from.
     pub tokens: Arc<Tokens>,
-    /// Jobs leased at a time.
-    pub batch: u32,
+    /// How fast is worked.
+    pub tempo: Arc<Tempo>,
     /// How long a lease lasts.
     pub lease: Duration,
-    /// The rest between two looks when nothing waits.
-    pub interval: Duration,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// When to stop.

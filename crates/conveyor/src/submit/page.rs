@@ -135,7 +135,7 @@ impl Submitter {
         while !jobs.is_empty() {
             let mut apart = Vec::new();
             let posts = stream::iter(jobs).map(|job| self.post(party, job, topology));
-            let mut chunks = posts.buffer_unordered(self.jobs_in_flight.max(1)).ready_chunks(SETTLE);
+            let mut chunks = posts.buffer_unordered(self.tempo.now().jobs_in_flight).ready_chunks(SETTLE);
             while let Some(chunk) = chunks.next().await {
                 self.sight.work.moves();
                 let mut ends = Vec::new();

@@ -49,6 +49,10 @@ impl Submitter {
     /// Posts a claimed job. It touches no database: many of these run at a time and are not polled while a claim is closed, so
     /// one that held a connection would hold up all.
     pub(super) async fn post(&self, party: &Party, job: Job, topology: &Topology) -> Vec<(Job, End)> {
+        // To be ended: what is under way comes to its end, and nothing more is begun.
+        if self.shutdown.soft.is_cancelled() {
+            return vec![(job, End::NotSent(None))];
+        }
         match self.post_whole(party, &job, topology).await {
             Posted::End(End::Refused(_)) if job.plans.len() > 1 && !job.is_path() => vec![(job, End::Apart)],
             Posted::End(end) => vec![(job, end)],

@@ -90,7 +90,7 @@ impl Walk {
             (false, true) => &mut self.news,
             (true, true) => return Ok(None),
         };
-        let page = from.len().min(submitter.batch.max(1) as usize);
+        let page = from.len().min(submitter.tempo.now().batch as usize);
         Ok(Some(from.drain(..page).collect()))
     }
 }

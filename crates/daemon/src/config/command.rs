@@ -1,11 +1,12 @@
 //! `config check` and `config show`: what a daemon would run with, without running it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::Subcommand;
 
 use super::annotated::Annotated;
-use super::effective::{Entry, Origin, entries};
+use super::effective::{Entry, Origin, entries, plain_entries};
 use super::schema::Shape;
 use super::{Configuration, Loaded, read};
 use crate::Failure;
@@ -61,6 +62,19 @@ impl About {
     pub fn undocumented<T: Configuration>(&self) -> Vec<String> {
         let shape = Shape::of::<T>();
         Annotated::read(self.annotated, &shape).missing(&shape)
+    }
+
+    /// Keys whose values are others in `new` than in `old`, by name; those that are not set are as the code has them.
+    pub(crate) fn changed<T: Configuration>(&self, old: &Loaded<T>, new: &Loaded<T>) -> Vec<String> {
+        let shape = Shape::of::<T>();
+        let annotated = Annotated::read(self.annotated, &shape);
+        let values = |loaded: &Loaded<T>| -> BTreeMap<String, Option<String>> {
+            let entries = plain_entries(&shape, &loaded.values, &annotated, self.prefix);
+            entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
+        };
+        let (old, new) = (values(old), values(new));
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
     }
 
     /// Runs a command. `check` looks at what the settings name.

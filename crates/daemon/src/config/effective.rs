@@ -47,9 +47,23 @@ pub(super) struct Entry {
 
 /// All keys with the values that count.
 pub(super) fn entries(shape: &Shape, values: &Value, annotated: &Annotated, prefix: &str) -> Vec<Entry> {
+    all(shape, values, &Walk { annotated, prefix, text: masked })
+}
+
+/// The same with passwords as they are: to be compared, never to be shown.
+pub(super) fn plain_entries(
+    shape: &Shape,
+    values: &Value,
+    annotated: &Annotated,
+    prefix: &str,
+) -> Vec<Entry> {
+    all(shape, values, &Walk { annotated, prefix, text: str::to_owned })
+}
+
+fn all(shape: &Shape, values: &Value, walk: &Walk<'_>) -> Vec<Entry> {
     let mut entries = Vec::new();
     if let Some(section) = shape.section() {
-        walk_section(section, Some(values), "", &Walk { annotated, prefix }, &mut entries);
+        walk_section(section, Some(values), "", walk, &mut entries);
     }
     entries
 }
@@ -57,6 +71,8 @@ pub(super) fn entries(shape: &Shape, values: &Value, annotated: &Annotated, pref
 struct Walk<'a> {
     annotated: &'a Annotated,
     prefix: &'a str,
+    /// How a text is shown.
+    text: fn(&str) -> String,
 }
 
 fn walk_section(
@@ -85,7 +101,7 @@ fn walk_section(
             }
             (_, Some(value)) => {
                 let origin = origin(value, &place, walk.prefix);
-                out.push(Entry { key: place, value: Some(shown(value)), origin });
+                out.push(Entry { key: place, value: Some(shown(value, walk.text)), origin });
             }
             (_, None) => {
                 let default = walk.annotated.note(section, key.name).and_then(|note| note.default.clone());
@@ -121,13 +137,15 @@ fn variable(place: &str, prefix: &str) -> String {
 }
 
 /// A value as TOML would have it.
-fn shown(value: &Value) -> String {
+fn shown(value: &Value, as_text: fn(&str) -> String) -> String {
     match &value.kind {
-        ValueKind::String(text) => format!("{:?}", masked(text)),
-        ValueKind::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
+        ValueKind::String(text) => format!("{:?}", as_text(text)),
+        ValueKind::Array(items) => {
+            format!("[{}]", items.iter().map(|item| shown(item, as_text)).collect::<Vec<_>>().join(", "))
+        }
         ValueKind::Table(table) => {
             let mut pairs: Vec<String> =
-                table.iter().map(|(key, value)| format!("{key} = {}", shown(value))).collect();
+                table.iter().map(|(key, value)| format!("{key} = {}", shown(value, as_text))).collect();
             pairs.sort();
             format!("{{ {} }}", pairs.join(", "))
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use token_core::{CallCounts, Clock, GuardStatus, Holding, OAuthClient, TokenKeeper};
 
 use super::Family;
+use crate::settings::IssuerSettings;
 use crate::vitals::Check;
 
 /// Clients at issuers, and the keeper of their tokens.
@@ -28,6 +29,16 @@ impl Issuers {
     /// These clients; several may be at one issuer.
     pub fn new(clients: Vec<Arc<OAuthClient>>, keeper: Arc<TokenKeeper>, clock: Arc<dyn Clock>) -> Self {
         Self { clients, keeper, clock }
+    }
+
+    /// From now on the client of these settings has another rate.
+    pub fn set_rate(&self, settings: &IssuerSettings) {
+        for client in &self.clients {
+            let same_client = settings.client_id.is_empty() || client.client_id() == settings.client_id;
+            if same_client && client.issuer().same_but_for_slash(&settings.url) {
+                client.guard().set_rate(settings.calls_per_s, settings.burst);
+            }
+        }
     }
 
     /// The tokens that are kept and have not ended.

@@ -17,6 +17,12 @@ impl Budget {
         Self { interval: Duration::from_secs(1) / calls_per_s.max(1), burst: burst.max(1), full_at: now }
     }
 
+    /// From now on another rate. What is used up stays so.
+    pub(super) fn set(&mut self, calls_per_s: u32, burst: u32) {
+        self.interval = Duration::from_secs(1) / calls_per_s.max(1);
+        self.burst = burst.max(1);
+    }
+
     /// Which share of the burst is used up; more than all when turns further ahead are taken.
     pub(super) fn used(&self, now: Instant) -> f64 {
         let whole = self.interval.saturating_mul(self.burst).as_secs_f64();
@@ -52,6 +58,15 @@ mod tests {
         let waits: Vec<_> = (0..4).map(|_| budget.take(later, LONG).unwrap().as_millis()).collect();
         assert!((budget.used(later) - 4.0 / 3.0).abs() < 1e-9, "{}", budget.used(later));
         assert_eq!(waits, [0, 0, 0, 100], "no more than a burst is saved up");
+    }
+
+    #[test]
+    fn another_rate_holds_from_the_next_turn_on() {
+        let now = Instant::now();
+        let mut budget = Budget::new(10, 1, now);
+        assert_eq!([0, 0].map(|_| budget.take(now, LONG).unwrap().as_millis()), [0, 100]);
+        budget.set(1, 1);
+        assert_eq!([0, 0].map(|_| budget.take(now, LONG).unwrap().as_millis()), [200, 1200]);
     }
 
     #[test]

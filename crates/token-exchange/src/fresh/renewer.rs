@@ -16,7 +16,7 @@ use crate::fts::remembered::How;
 use crate::fts::renew::{Hold, Renewable, Renewed};
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::seen::Seen;
-use crate::worker::Tokens;
+use crate::worker::{Tempo, Tokens};
 use subjects::Subjects;
 
 /// How long a rotated refresh token is held in memory while the database can't be written. After that it is lost.
@@ -54,8 +54,8 @@ pub struct Renewer {
     pub clock: Arc<dyn Clock>,
     /// How long a lease lasts.
     pub lease: Duration,
-    /// Tokens taken at a time.
-    pub batch: u32,
+    /// How fast is worked.
+    pub tempo: Arc<Tempo>,
     /// Calls at a time, over all issuers.
     pub in_flight: usize,
     /// `fts_url_copy` asks for a token that has less than this to live.
@@ -91,7 +91,7 @@ impl Renewer {
     /// One batch; false when nothing was due.
     async fn round(&self, done: &mut Done) -> Result<bool, DatabaseError> {
         let now = self.clock.now();
-        let holds = self.fts.take_due(self.batch, now, now.plus(self.lease)).await?;
+        let holds = self.fts.take_due(self.tempo.batch(), now, now.plus(self.lease)).await?;
         if holds.is_empty() {
             return Ok(false);
         }

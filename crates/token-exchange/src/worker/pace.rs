@@ -29,7 +29,8 @@ pub(super) enum From {
 /// The pace of the looks.
 #[derive(Debug)]
 pub(super) struct Pace {
-    interval: Duration,
+    /// The rest when nothing waits.
+    pub(super) interval: Duration,
     /// The newest file that was seen, and the newest one some seconds ago.
     newest: i64,
     older: i64,

@@ -107,7 +107,7 @@ impl<'a> Shift<'a> {
             subjects: HashMap::new(),
             subjects_read: now,
             conditions: Conditions::default(),
-            pace: Pace::new(worker.interval, now),
+            pace: Pace::new(worker.tempo.interval(), now),
             fetching: JoinSet::new(),
             looking: None,
             look: (pace::From::Start, now, false),

@@ -25,6 +25,7 @@ impl Shift<'_> {
             return;
         }
         let worker = self.worker;
+        self.pace.interval = worker.tempo.interval();
         let once = matches!(self.until, Until::Idle);
         let from = if once { pace::From::Start } else { self.pace.from(now) };
         let busy = self.desk.busy(FOR_ONE_ISSUER);
@@ -35,7 +36,7 @@ impl Shift<'_> {
                 pace::From::Start => 0,
                 pace::From::File(file) => file,
             },
-            limit: worker.batch,
+            limit: worker.tempo.batch(),
             now: time,
             due_by: if once { self.started } else { time },
             end: time.plus(worker.lease),

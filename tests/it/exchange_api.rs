@@ -13,6 +13,8 @@ use testbed::grid::{Signal, signal, terminate};
 use testbed::issuer::Fault;
 use testbed::mint::tampered;
 use token_core::{Clock as _, Issuer, IssuerKeys, Policy, SystemClock};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use rig::{AUDIENCE, Rig};
 
@@ -250,9 +252,26 @@ async fn it_is_off_by_default_and_never_in_the_clear_but_on_loopback() {
     let at = taken.local_addr().unwrap();
     expect(&format!("listen = \"{at}\"\n{audience}{files}"), &format!("`api.listen` = {at}")).await;
 
-    rig.configure("[api]", &format!("{listen}{audience}plain_http_on_loopback = true"));
+    rig.configure("[api]", &format!("{listen}{audience}plain_http_on_loopback = true\ntimeout_s = 1"));
     let (worker, url) = rig.worker().await;
-    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+    let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
+    assert!(address.starts_with("127.0.0.1:"), "{url}");
+    // A body that does not come, and a header without end.
+    let head = "POST /v1/tokens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer";
+    for (sent, status) in [
+        (format!("{head} {}\r\nContent-Length: 100\r\n\r\n{{", rig.caller(&json!({})).expose()), "408"),
+        (format!("{head} {}\r\n\r\n", "x".repeat(100_000)), "431"),
+    ] {
+        let mut connection = TcpStream::connect(&address).await.unwrap();
+        // It may be cut off before all is sent.
+        let _ = connection.write_all(sent.as_bytes()).await;
+        let mut answer = [0; 12];
+        tokio::time::timeout(Duration::from_secs(10), connection.read_exact(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+    }
     let question = json!({"endpoint": rig.storage("DISK-A"), "operations": ["read"]});
     rig.ask(&url, rig.caller(&json!({})).expose(), &question).await.token();
     terminate(worker).await.unwrap();

@@ -3,7 +3,7 @@
 Its code runs as it is, in this process; only FTS and the issuer are not there: every job that it posts is recorded and gets an id, and every
 token it asks for is the text `token`. The database is changed: give a copy.
 
-usage: RUCIO_CONFIG=rucio.cfg submit_choices.py GOLDEN.json
+usage: RUCIO_CONFIG=rucio.cfg submit_choices.py GOLDEN.json [GROUP-BULK]
 
 [database] of the rucio.cfg names the copy (SQLite), and its [common] multi_vo is true where there are several VOs. Needs the PyPI package
 `rucio` (seen with 41.5.1).
@@ -35,6 +35,9 @@ TABLES = {
     'updated_rse_counters': 'SELECT r.rse, sum(u.files), sum(u.bytes) FROM updated_rse_counters u JOIN rses r ON r.id = u.rse_id GROUP BY r.rse ORDER BY 1',
     'messages': 'SELECT event_type, payload FROM messages',
 }
+# What `--group-policy` and `--archive-timeout-override` may be.
+POLICIES = ('rule', 'dest', 'src_dest', 'rule_src_dest', 'activity_dest', 'activity_src_dest')
+OVERRIDES = (0, 1234)
 # What a message has of one run only.
 OF_ONE_RUN = ('request-id', 'external-id', 'external-host', 'queued_at')
 
@@ -50,6 +53,7 @@ def tables(path: str) -> dict:
 
 
 def main() -> None:
+    group_bulk = int(sys.argv[2]) if len(sys.argv) > 2 else 100
     jobs, files = [], {}
 
     def post(url, data, **_):
@@ -62,10 +66,26 @@ def main() -> None:
         jobs.append({'params': job['params'], 'files': len(job['files']), 'fts': url.removesuffix('/jobs'), 'token': by_token})
         return SimpleNamespace(status_code=200, json=lambda: {'job_id': str(uuid.uuid4())}, text='')
 
+    groups, archive = {policy: [] for policy in POLICIES}, {override: {} for override in OVERRIDES}
+    own = fts3.bulk_group_transfers
+
+    def group(transfer_paths, policy, group_bulk, archive_timeout_override, **more):
+        # Asked for each policy, before the work goes on with the one it was to be.
+        paths = list(transfer_paths)
+        for each in POLICIES:
+            jobs_of = own(paths, policy=each, group_bulk=100000, archive_timeout_override=archive_timeout_override, **more)
+            groups[each] += [[transfer.rws.request_id for transfer in job['transfers']] for job in jobs_of]
+        for each in OVERRIDES:
+            for job in own(paths, policy=policy, group_bulk=100000, archive_timeout_override=each, **more):
+                for transfer in job['transfers']:
+                    archive[each][transfer.rws.request_id] = [job['job_params'].get(key) for key in ('archive_timeout', 'dst_file_report')]
+        return own(paths, policy=policy, group_bulk=group_bulk, archive_timeout_override=archive_timeout_override, **more)
+
+    fts3.bulk_group_transfers = group
     fts3.requests = SimpleNamespace(post=post, get=None, exceptions=fts3.requests.exceptions)
     fts3.request_token = lambda audience, scope, **_: 'token'
     rses = get_conveyor_rses() if config_get_bool('common', 'multi_vo', raise_exception=False, default=False) else None
-    submitter(once=True, rses=rses, bulk=100000, group_bulk=100, max_sources=5, partition_wait_time=0)
+    submitter(once=True, rses=rses, bulk=100000, group_bulk=group_bulk, max_sources=5, partition_wait_time=0)
 
     path = config_get('database', 'default').split('sqlite:///')[1]
     with sqlite3.connect(path) as database:
@@ -79,7 +99,7 @@ def main() -> None:
     about = ("What Rucio 41.5.1's own submitter made of the database in one run (bulk 100000, group bulk 100, 5 extra sources, policy rule): the state each request ended in, the file entry "
              'it posted (tokens left out), the parameters of each job, and the tables afterwards.')
     with open(sys.argv[1], 'w') as golden:
-        json.dump({'about': about, 'counts': {'jobs': len(jobs), 'files': len(files)}, 'jobs': jobs, 'requests': requests, 'tables': tables(path)}, golden)
+        json.dump({'about': about, 'counts': {'jobs': len(jobs), 'files': len(files)}, 'jobs': jobs, 'requests': requests, 'groups': groups, 'archive': archive, 'tables': tables(path)}, golden)
     states = {}
     for request in requests:
         states[request['state']] = states.get(request['state'], 0) + 1

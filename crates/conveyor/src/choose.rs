@@ -53,6 +53,9 @@ pub enum End {
     Mismatch,
 }
 
+/// What [`Verdict::Leave`]'s words end with when Rucio's own submitter can do what we don't.
+const TO_PYTHON: &str = "left to Rucio's own submitter";
+
 impl End {
     /// The letter in `requests.state`.
     pub fn letter(self) -> &'static str {
@@ -73,6 +76,13 @@ pub enum Verdict {
     End(End, &'static str),
     /// It stays in `Q` as it was, for a reason in words.
     Leave(&'static str),
+}
+
+impl Verdict {
+    /// Whether it stays in `Q` for Rucio's own submitter.
+    pub fn is_left_to_python(&self) -> bool {
+        matches!(self, Self::Leave(words) if words.ends_with(TO_PYTHON))
+    }
 }
 
 /// Decides about one request.

@@ -55,6 +55,16 @@ pub(crate) enum Command {
         #[arg(value_name = "REQUEST")]
         request: String,
     },
+    /// Compare what Rucio's own submitter has submitted with what conveyor would have; for a site that runs both. Exit code 1: something
+    /// differs, and it is not known why.
+    Shadow {
+        /// What was submitted in so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        last: u64,
+        /// Most requests of each VO, the latest first.
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        most: u32,
+    },
 }
 
 impl Arguments {
@@ -65,7 +75,7 @@ impl Arguments {
     pub fn looked(&self) -> Result<bool, Failure> {
         match &self.command {
             Some(Command::Config(command)) => ABOUT.run(command, &self.config, about::check).map(|()| true),
-            Some(Command::Explain { .. } | Command::Doctor(_)) | None => Ok(false),
+            Some(Command::Explain { .. } | Command::Doctor(_) | Command::Shadow { .. }) | None => Ok(false),
         }
     }
 

@@ -1,5 +1,7 @@
 //! From plans to FTS jobs, as Rucio's fts3 transfertool writes them.
 
+mod group;
+
 use std::collections::BTreeMap;
 
 use fts_client::{FileEntry, Identity, JobId, Params, QueueTime, Submission};
@@ -8,6 +10,8 @@ use serde_json::json;
 use crate::choose::{Plan, checksum};
 use crate::tokens::{Carried, FileTokens, Tokens};
 use crate::topology::Topology;
+
+pub use group::{GroupBy, Together, group};
 
 /// Settings of jobs.
 #[derive(Clone, Debug)]
@@ -20,6 +24,10 @@ pub struct JobRules {
     pub selection_strategy: String,
     /// How long files may take to come from tape, in seconds.
     pub bring_online_s: i64,
+    /// What the files of one job have in common.
+    pub group_by: GroupBy,
+    /// How long files may take to get onto tape, in seconds, instead of what an RSE says that says anything; 0 is no time.
+    pub archive_timeout_override_s: Option<i64>,
 }
 
 /// Plans that go together, and the id that their job will have.
@@ -76,38 +84,6 @@ pub fn in_order(mut plans: Vec<Plan>) -> Vec<Plan> {
     hops
 }
 
-/// What the files of one job share: Rucio's grouping policy `rule`, and every parameter of the job.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Together {
-    rule: Option<String>,
-    account: Option<String>,
-    params: String,
-}
-
-/// Puts plans for one FTS into jobs. A file with several sources, or hops, is a job of its own, since FTS refuses it beside
-/// others.
-pub fn group(plans: Vec<Plan>, identity: &Identity, rules: &JobRules) -> Vec<Job> {
-    let mut alone = Vec::new();
-    let mut together: BTreeMap<Together, Vec<Plan>> = BTreeMap::new();
-    for plan in plans {
-        if plan.sources.len() > 1 || !plan.before.is_empty() {
-            alone.extend(Job::new(plan.hops(), identity));
-        } else {
-            let params = params(std::slice::from_ref(&plan), String::new(), rules);
-            let params = params.and_then(|params| serde_json::to_string(&params).ok()).unwrap_or_default();
-            let rule = plan.request.rule_id.clone();
-            let account = plan.request.account.clone();
-            together.entry(Together { rule, account, params }).or_default().push(plan);
-        }
-    }
-    let size = rules.files_per_job.max(1);
-    let cut = together.into_values().flat_map(|plans| {
-        let chunks: Vec<_> = plans.chunks(size).map(<[Plan]>::to_vec).collect();
-        chunks.into_iter().filter_map(|plans| Job::new(plans, identity))
-    });
-    alone.into_iter().chain(cut).collect()
-}
-
 /// The body to post, with the tokens that its files carry. `None` when a file has to wait for one of them, and without plans.
 pub fn submission(job: &Job, topology: &Topology, rules: &JobRules, tokens: &Tokens) -> Option<Submission> {
     let path = if job.is_path() { job.plans.as_slice() } else { job.plans.get(..1)? };
@@ -137,7 +113,11 @@ fn params(hops: &[Plan], sid: String, rules: &JobRules) -> Option<Params> {
         (hops.len() > 1, hops.iter().rev().skip(1).all(|hop| corrupted(hop) != Some(false)));
     let overwrite = over && (over_hops || !several);
     let on_disk = tape.is_some_and(|tape| tape.overwrite_when_only_on_disk);
-    let archive_timeout = tape.and_then(|tape| tape.archive_timeout_s);
+    let of_rse = tape.and_then(|tape| tape.archive_timeout_s);
+    let archive_timeout = match rules.archive_timeout_override_s {
+        Some(time) => of_rse.map(|_| time).filter(|time| *time != 0),
+        None => of_rse,
+    };
     let mut job_metadata = json!({
         "issuer": "rucio",
         "multi_sources": !several && last.sources.len() > 1,
@@ -152,7 +132,7 @@ fn params(hops: &[Plan], sid: String, rules: &JobRules) -> Option<Params> {
         copy_pin_lifetime: request.attributes.copy_pin_lifetime(),
         bring_online: first.from_tape.then_some(rules.bring_online_s),
         archive_timeout,
-        dst_file_report: archive_timeout.is_some(),
+        dst_file_report: of_rse.is_some(),
         job_metadata,
         overwrite,
         overwrite_hop: several && over_hops && !overwrite,

@@ -26,6 +26,7 @@ mod rucio_cfg;
 mod run;
 mod seen;
 pub mod settings;
+mod shadow;
 pub mod share;
 pub mod submit;
 pub mod tokens;

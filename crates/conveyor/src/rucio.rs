@@ -17,12 +17,14 @@ mod schema;
 pub mod settle;
 mod stamp;
 mod statement;
+pub mod submitted;
 mod url;
 
 use daemon::{postgres, sqlite};
 
 use crate::owner::Owner;
 use database::Database;
+pub use stamp::Stamp;
 use statement::Statement;
 pub use url::DatabaseUrl;
 

@@ -54,7 +54,7 @@ struct Entry {
 }
 
 /// Options that are taken over, or that mean nothing to a submitter with tokens.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "scheme",
     "max_time_in_queue",
     "default-source-strategy",
@@ -67,6 +67,7 @@ const KNOWN: [&str; 12] = [
     "usercert",
     "idpsecrets",
     "admin_issuer",
+    "use_preparer",
 ];
 
 impl RucioCfg {
@@ -118,6 +119,12 @@ impl RucioCfg {
             new |= self.ini.add("conveyor", &key, value);
         }
         new
+    }
+
+    /// Whether Rucio's preparer chooses sources before its submitter does.
+    pub(crate) fn prepares(&self) -> bool {
+        let option = self.ini.get("conveyor", "use_preparer").ok().flatten();
+        option.is_some_and(|value| ini::truth(&value))
     }
 
     /// Our keys, beneath the file of ours.

@@ -19,8 +19,10 @@ use crate::explain;
 use crate::forever::forever;
 use crate::pulse::Pulse;
 use crate::rucio::Rucio;
+use crate::rucio_cfg::RucioCfg;
 use crate::seen::{Seen, Sight};
 use crate::settings::{RucioSettings, Settings};
+use crate::shadow::{self, Window};
 use crate::submit::{Memory, Parties, Pass, Report, Submitter, Tempo, WAITS};
 
 /// What SIGHUP changes.
@@ -71,6 +73,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Some(Command::Explain { request }) => {
             return explain::run(request, arguments.json, &settings, &rucio, &clock, &shutdown).await;
+        }
+        Some(Command::Shadow { last, most }) => {
+            let window = Window { last_s: *last, most: *most };
+            let prepares = rucio_cfg.as_ref().is_some_and(RucioCfg::prepares);
+            return shadow::run(window, arguments.json, &settings, &rucio, &*clock, prepares).await;
         }
         Some(Command::Config(_) | Command::Doctor(_)) | None => (),
     }

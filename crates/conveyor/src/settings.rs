@@ -17,7 +17,7 @@ use token_core::ClientSecret;
 use token_core::http::HttpSettings;
 
 use crate::choose::{Rules, Schemes};
-use crate::job::JobRules;
+use crate::job::{GroupBy, JobRules};
 use crate::rucio::DatabaseUrl;
 use crate::tokens::{TokenRules, TokenSettings, WithoutToken};
 
@@ -177,6 +177,8 @@ pub struct SubmitSettings {
     pub batch: u32,
     /// Most files in one job.
     pub files_per_job: usize,
+    /// What the files of one job have in common, beside the parameters of the job.
+    pub group_by: GroupBy,
     /// Most jobs being posted at a time.
     pub jobs_in_flight: usize,
     /// Schemes that transfers may use; empty: all.
@@ -191,6 +193,9 @@ pub struct SubmitSettings {
     pub selection_strategy: String,
     /// How long a file may take to come from tape.
     pub bring_online_s: i64,
+    /// How long a file may take to get onto tape, instead of what the RSE attribute `archive_timeout` says where there is one; 0: no
+    /// time is sent.
+    pub archive_timeout_override_s: Option<i64>,
     /// Whether RSEs that are not available are submitted to and from all the same.
     pub ignore_availability: bool,
     /// Hours that a file may wait in FTS, by activity, `default` for the others.
@@ -208,6 +213,7 @@ impl Default for SubmitSettings {
         Self {
             batch: 1000,
             files_per_job: 100,
+            group_by: GroupBy::default(),
             jobs_in_flight: 8,
             schemes: Vec::new(),
             failover_schemes: Vec::new(),
@@ -215,6 +221,7 @@ impl Default for SubmitSettings {
             retry_same_source: false,
             selection_strategy: "orderly".into(),
             bring_online_s: 43_200,
+            archive_timeout_override_s: None,
             ignore_availability: false,
             max_time_in_queue_h: [("default".to_owned(), 168)].into(),
             without_token: WithoutToken::default(),
@@ -245,6 +252,8 @@ impl SubmitSettings {
             max_time_in_queue_h: self.max_time_in_queue_h.clone(),
             selection_strategy: self.selection_strategy.clone(),
             bring_online_s: self.bring_online_s,
+            group_by: self.group_by,
+            archive_timeout_override_s: self.archive_timeout_override_s,
         }
     }
 }
@@ -279,6 +288,7 @@ mod tests {
         r#"database_file = "/etc/token-conveyor/rucio-database.url""#,
         r#"schema = "prod""#,
         r#"listen = "127.0.0.1:9770""#,
+        r#"archive_timeout_override_s = 86400"#,
     ];
 
     #[test]

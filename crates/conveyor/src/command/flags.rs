@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::job::GroupBy;
 use crate::settings::Settings;
 
 /// Flags over the configuration.
@@ -14,6 +15,9 @@ pub(crate) struct Flags {
     /// Most files in one job [submit.files_per_job].
     #[arg(long, value_name = "N", global = true)]
     group_bulk: Option<usize>,
+    /// What the files of one job have in common [submit.group_by].
+    #[arg(long, value_name = "POLICY", value_enum, global = true)]
+    group_policy: Option<GroupBy>,
     /// Jobs being posted at a time [submit.jobs_in_flight].
     #[arg(long, value_name = "N", global = true)]
     total_threads: Option<usize>,
@@ -23,6 +27,10 @@ pub(crate) struct Flags {
     /// Sources named beside the main one [submit.max_extra_sources].
     #[arg(long, value_name = "N", global = true)]
     max_sources: Option<usize>,
+    /// Seconds that a file may take to get onto tape, instead of what its RSE says that says anything; 0: no time is sent
+    /// [submit.archive_timeout_override_s].
+    #[arg(long, value_name = "SECONDS", global = true)]
+    archive_timeout_override: Option<i64>,
     /// Seconds to rest when the queue has been walked to its end [submit.sleep_s].
     #[arg(long, value_name = "SECONDS", global = true)]
     sleep_time: Option<u64>,
@@ -55,6 +63,8 @@ impl Flags {
         let Settings { rucio, submit, share, .. } = settings;
         set(&mut submit.batch, self.bulk);
         set(&mut submit.files_per_job, self.group_bulk);
+        set(&mut submit.group_by, self.group_policy);
+        set(&mut submit.archive_timeout_override_s, self.archive_timeout_override.map(Some));
         set(&mut submit.jobs_in_flight, self.total_threads);
         set(&mut submit.selection_strategy, self.source_strategy.clone());
         set(&mut submit.max_extra_sources, self.max_sources);

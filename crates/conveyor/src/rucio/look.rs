@@ -43,17 +43,31 @@ pub struct Sight {
     pub destination: (String, String, bool, bool),
     /// Whether the rule has ended, and whether it has a child rule, which carries it on; `None` without a rule.
     pub rule: Option<(bool, bool)>,
+    /// `requests.submitted_at`.
+    pub submitted_at: Option<Stamp>,
+    /// `requests.updated_at`.
+    pub updated_at: Stamp,
     /// The request that goes before this one on a way of several hops.
     pub after: Option<RequestId>,
-    /// URLs of `sources` in use, by RSE.
-    pub sources: BTreeMap<RseId, Option<String>>,
+    /// The rows of `sources` in use for this request's own destination, by RSE.
+    pub sources: BTreeMap<RseId, Used>,
+}
+
+/// A source in use.
+#[derive(Clone, Debug)]
+pub struct Used {
+    /// Its URL.
+    pub url: Option<String>,
+    /// Whether its row was there before it was taken into use: an earlier try has written it.
+    pub of_earlier_try: bool,
 }
 
 const FACTS: &str = "SELECT r.id, CAST(r.state AS text), CAST(r.request_type AS text), r.transfertool, r.err_msg, r.external_id, \
      r.external_host, r.dest_url, r.source_rse_id, r.last_processed_by, r.last_processed_at, dest.rse, dest.vo, dest.deleted, \
      dest.availability_write, rules.id, rules.expires_at, rules.child_rule_id, \
-     (SELECT min(CAST(h.request_id AS text)) FROM transfer_hops h WHERE h.next_hop_request_id = r.id) \
-     FROM requests r JOIN rses dest ON dest.id = r.dest_rse_id LEFT JOIN rules ON rules.id = r.rule_id WHERE r.id IN ";
+     (SELECT min(CAST(h.request_id AS text)) FROM transfer_hops h WHERE h.next_hop_request_id = r.id), \
+     r.submitted_at, r.updated_at \
+     FROM requests r JOIN rses dest ON dest.id = r.dest_rse_id LEFT JOIN rules ON rules.id = r.rule_id WHERE r.id";
 
 impl Rucio {
     /// The request of this id, whatever state it is in and wherever it goes.
@@ -70,7 +84,7 @@ impl Rucio {
     /// When a statement fails.
     pub async fn look_at(&self, ids: &[RequestId], now: UnixSeconds) -> Result<Vec<Sight>, DatabaseError> {
         let mut query = Statement::new(REQUEST);
-        query.push(" WHERE r.id IN ").list(ids);
+        query.push(" WHERE r.id").among(ids);
         let rows = self.database.fetch(query).await.during(WHAT)?;
         let requests =
             rows.iter().map(|row| request(row, now)).collect::<Result<Vec<_>, _>>().during(WHAT)?;
@@ -78,22 +92,33 @@ impl Rucio {
             return Ok(Vec::new());
         }
         let mut replicas = self.replicas(&requests).await?;
+        let mut parents = self.parents(&requests).await?;
         let mut requests: BTreeMap<_, _> =
             requests.into_iter().map(|request| (request.id.clone(), request)).collect();
         for (id, request) in &mut requests {
             request.replicas = replicas.remove(id).unwrap_or_default();
+            request.parent = parents.remove(id);
         }
-        let mut sources: BTreeMap<RequestId, BTreeMap<RseId, Option<String>>> = BTreeMap::new();
-        let mut query =
-            Statement::new("SELECT request_id, rse_id, url FROM sources WHERE is_using AND request_id IN ");
-        query.list(ids);
+        let mut sources: BTreeMap<RequestId, BTreeMap<RseId, Used>> = BTreeMap::new();
+        // Where it goes in several hops, the sources of the others stand there too.
+        let mut query = Statement::new(
+            "SELECT s.request_id, s.rse_id, s.url, s.created_at, s.updated_at FROM sources s JOIN requests r ON r.id = s.request_id \
+             AND r.dest_rse_id = s.dest_rse_id WHERE s.is_using AND s.request_id",
+        );
+        query.among(ids);
         for row in self.database.fetch(query).await.during(WHAT)? {
             let id = RequestId(row.id(0).during(WHAT)?);
-            let source = (RseId(row.id(1).during(WHAT)?), row.get(2).during(WHAT)?);
-            sources.entry(id).or_default().extend([source]);
+            let [made, changed] =
+                [row.time(3).during(WHAT)?, row.time(4).during(WHAT)?].map(|at| at.seconds());
+            let used = Used {
+                url: row.get(2).during(WHAT)?,
+                // Of a new row the two are a few microseconds apart.
+                of_earlier_try: made.zip(changed).is_some_and(|(made, changed)| changed - made > 1),
+            };
+            sources.entry(id).or_default().insert(RseId(row.id(1).during(WHAT)?), used);
         }
         let mut query = Statement::new(FACTS);
-        query.list(ids);
+        query.among(ids);
         let mut sights = Vec::new();
         for row in self.database.fetch(query).await.during(WHAT)? {
             let id = RequestId(row.id(0).during(WHAT)?);
@@ -126,7 +151,7 @@ impl Rucio {
 fn sight(
     row: &Row,
     request: Request,
-    sources: BTreeMap<RseId, Option<String>>,
+    sources: BTreeMap<RseId, Used>,
     now: UnixSeconds,
 ) -> Result<Sight, sqlx::Error> {
     let processed_at = row.optional_time(10)?;
@@ -147,6 +172,8 @@ fn sight(
         destination: (row.get(11)?, row.get(12)?, row.get(13)?, row.get(14)?),
         rule: row.optional_id(15)?.map(|_| (ended, child)),
         after: row.get::<Option<String>>(18)?.as_deref().and_then(RequestId::parse),
+        submitted_at: row.optional_time(19)?,
+        updated_at: row.time(20)?,
         sources,
     })
 }

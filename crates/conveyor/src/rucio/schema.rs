@@ -59,9 +59,10 @@ pub(super) const USED: [Used; 17] = [
             "ASN",
             "qos_class",
             "deleted",
+            "updated_at",
         ],
     ),
-    ("rse_attr_map", &["rse_id", "key", "value"]),
+    ("rse_attr_map", &["rse_id", "key", "value", "updated_at"]),
     (
         "rse_protocols",
         &[
@@ -74,9 +75,10 @@ pub(super) const USED: [Used; 17] = [
             "third_party_copy_read",
             "third_party_copy_write",
             "extended_attributes",
+            "updated_at",
         ],
     ),
-    ("distances", &["src_rse_id", "dest_rse_id", "distance"]),
+    ("distances", &["src_rse_id", "dest_rse_id", "distance", "updated_at"]),
     (
         "replicas",
         &[
@@ -130,7 +132,7 @@ pub(super) const USED: [Used; 17] = [
     ),
     ("updated_rse_counters", &["id", "rse_id", "files", "bytes", "created_at", "updated_at"]),
     ("contents", &["scope", "name", "child_scope", "child_name", "did_type"]),
-    ("configs", &["section", "opt", "value"]),
+    ("configs", &["section", "opt", "value", "updated_at"]),
     ("accounts", &["account", "status"]),
     ("account_attr_map", &["account", "key", "value"]),
     ("dids", &["scope", "name", "datatype"]),

@@ -11,7 +11,7 @@ const FORMAT: &[BorrowedFormatItem<'static>] =
 
 /// A time as Rucio's SQLAlchemy writes it on SQLite: text that sorts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stamp(pub(super) String);
+pub struct Stamp(pub(super) String);
 
 impl Stamp {
     /// Before all others.
@@ -20,12 +20,13 @@ impl Stamp {
     }
 
     /// Seconds since 1970.
-    pub(super) fn seconds(&self) -> Option<i64> {
+    pub fn seconds(&self) -> Option<i64> {
         let at = PrimitiveDateTime::parse(&self.0, FORMAT).ok()?;
         Some(at.assume_utc().unix_timestamp())
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    /// As text.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

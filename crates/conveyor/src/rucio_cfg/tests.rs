@@ -28,10 +28,9 @@ fn options_become_our_keys_and_others_are_named() {
         "share": {"partition_by": "rule_id"},
     });
     assert_eq!(cfg.keys().unwrap(), expected);
+    assert!(cfg.prepares());
     let notes = cfg.notes.join("\n");
-    assert!(notes.ends_with(
-        "not taken over: [conveyor] use_preparer, [transfers] hop_penalty, [oidc] token_min_lifetime"
-    ));
+    assert!(notes.ends_with("not taken over: [transfers] hop_penalty, [oidc] token_min_lifetime"));
     assert!(notes.contains("others may read it"), "{notes}");
     let debug = format!("{:?}", cfg.client);
     assert!(!debug.contains("canary"), "{debug}");

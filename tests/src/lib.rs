@@ -9,6 +9,7 @@ pub mod issuer;
 pub mod job;
 pub mod mint;
 pub mod pki;
+mod pool;
 pub mod rucio;
 pub mod server;
 pub mod storage;

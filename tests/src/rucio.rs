@@ -9,9 +9,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use md5::{Digest as _, Md5};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, SqlitePool};
 use token_core::{hex, random_hex};
 
+use crate::pool::pool;
 use tables::{Tables, number, quoted, text};
 
 /// A Rucio database, on SQLite or PostgreSQL.
@@ -81,9 +82,9 @@ impl RucioDatabase {
             .create_if_missing(false)
             .foreign_keys(true)
             .busy_timeout(std::time::Duration::from_secs(10));
-        let pool =
-            SqlitePool::connect_with(options).await.with_context(|| format!("opening {}", path.display()))?;
-        Ok(Self { place: format!("sqlite:///{}", path.display()), tables: Tables::Sqlite(pool) })
+        let opened =
+            pool(10).connect_with(options).await.with_context(|| format!("opening {}", path.display()))?;
+        Ok(Self { place: format!("sqlite:///{}", path.display()), tables: Tables::Sqlite(opened) })
     }
 
     /// Opens a database on PostgreSQL that is there; it is used as it is.
@@ -92,8 +93,8 @@ impl RucioDatabase {
     /// When it can't be opened.
     pub async fn postgres(url: &str) -> Result<Self> {
         let rest = url.split_once("://").context("a URL")?.1;
-        let pool = PgPool::connect(&format!("postgresql://{rest}")).await.context("opening PostgreSQL")?;
-        Ok(Self { place: format!("postgresql+psycopg://{rest}"), tables: Tables::Postgres(pool) })
+        let opened = pool(10).connect(&format!("postgresql://{rest}")).await.context("opening PostgreSQL")?;
+        Ok(Self { place: format!("postgresql+psycopg://{rest}"), tables: Tables::Postgres(opened) })
     }
 
     /// The URL for a daemon's configuration, as `rucio.cfg` would write it.

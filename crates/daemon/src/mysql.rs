@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
+use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, MySqlPool};
 use token_core::ClientSecret;
 use url::{Host, Url};
 
+use crate::pool::pool;
 use crate::sqlite::Used;
 
 /// Why a database can't be used. No variant holds the password.
@@ -238,8 +239,7 @@ pub async fn open(server: &Server, tls: &Tls, used: &[Used]) -> Result<Opened, O
     if let Some(missing) = missing {
         return Err(OpenError::Schema { server: server.to_string(), missing });
     }
-    let pool = MySqlPoolOptions::new()
-        .max_connections(CONNECTIONS)
+    let pool = pool(CONNECTIONS)
         .acquire_timeout(CONNECT)
         .after_connect(|connection, _| Box::pin(prepare(connection)))
         .connect_lazy_with(options);

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use url::Url;
 
+use crate::pool::pool;
 use crate::sqlite::Used;
 
 /// Why a database can't be used. No variant holds the password.
@@ -111,12 +112,10 @@ pub async fn open(
         Ok(Some(missing)) => return Err(OpenError::Schema { server, missing }),
         Err(source) => return Err(OpenError::Open { server, source }),
     }
-    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(CONNECT).after_connect(
-        move |connection, _| {
-            let session = AssertSqlSafe(session.clone());
-            Box::pin(async move { sqlx::raw_sql(session).execute(connection).await.map(drop) })
-        },
-    );
+    let pool = pool(CONNECTIONS).acquire_timeout(CONNECT).after_connect(move |connection, _| {
+        let session = AssertSqlSafe(session.clone());
+        Box::pin(async move { sqlx::raw_sql(session).execute(connection).await.map(drop) })
+    });
     Ok(pool.connect_lazy_with(options))
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::pool::pool;
 
 /// Why a database can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +54,7 @@ pub async fn open(url: &str, used: &[Used]) -> Result<SqlitePool, OpenError> {
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(10));
     let opened = |source| OpenError::Open { path: path.to_owned(), source };
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(opened)?;
+    let pool = pool(1).connect_with(options).await.map_err(opened)?;
     match missing(&pool, used).await.map_err(opened)? {
         Some(missing) => Err(OpenError::Schema { path: path.to_owned(), missing }),
         None => Ok(pool),

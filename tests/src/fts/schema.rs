@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 use token_core::UnixSeconds;
 
 use super::sql::{Pool, Writing, statement};
 use super::{FtsConfig, Provider};
+use crate::pool::pool;
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// What of it the tables that were read from a real MariaDB do not have.
@@ -60,14 +61,9 @@ impl Database {
             .busy_timeout(Duration::from_secs(10))
             .foreign_keys(true);
         let opening = || format!("opening FTS's database {}", path.display());
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await
-            .with_context(opening)?;
+        let writer = pool(1).connect_with(options.clone()).await.with_context(opening)?;
         sqlx::raw_sql(SCHEMA).execute(&writer).await.with_context(opening)?;
-        let reader =
-            SqlitePoolOptions::new().max_connections(4).connect_with(options).await.with_context(opening)?;
+        let reader = pool(4).connect_with(options).await.with_context(opening)?;
         Ok(Self { path: path.to_owned(), writer: Pool::Sqlite(writer), reader: Pool::Sqlite(reader) })
     }
 
@@ -75,15 +71,17 @@ impl Database {
     async fn mysql(path: &Path, url: &str) -> Result<Self> {
         let options: MySqlConnectOptions = url.parse().context("the URL of FTS's database")?;
         let options = options.timezone(Some("+00:00".to_owned()));
-        let pool = async |connections| {
-            let pool = MySqlPoolOptions::new().max_connections(connections);
-            pool.connect_with(options.clone()).await.context("opening FTS's database on its server")
+        let open = async |connections| {
+            pool(connections)
+                .connect_with(options.clone())
+                .await
+                .context("opening FTS's database on its server")
         };
-        let writer = pool(1).await?;
+        let writer = open(1).await?;
         for table in MARIADB {
             sqlx::raw_sql(table).execute(&writer).await.context("making FTS's tables")?;
         }
-        Ok(Self { path: path.to_owned(), writer: Pool::Mysql(writer), reader: Pool::Mysql(pool(4).await?) })
+        Ok(Self { path: path.to_owned(), writer: Pool::Mysql(writer), reader: Pool::Mysql(open(4).await?) })
     }
 
     /// Where the file is, or would be.

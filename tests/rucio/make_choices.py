@@ -125,7 +125,7 @@ DATASETS = [
     ('expr.and', ['GROUPED', 'GROUPED-2', 'A'], 'B', dict(attributes={'source_replica_expression': 'tier=2&cloud=south'})), ('expr.not', ['GROUPED', 'GROUPED-2'], 'B', dict(attributes={'source_replica_expression': 'tier=2\\GROUPED'})),
     ('expr.none', ['A'], 'B', dict(attributes={'source_replica_expression': 'C'})), ('expr.wrong', ['A'], 'B', dict(attributes={'source_replica_expression': 'tier='})),
     ('again.same', ['A', 'C'], 'B', dict(retry=dict(source='A', count=1, rank=-1))), ('again.third', ['A', 'C'], 'B', dict(retry=dict(source='C', count=3, rank=-3))), ('again.blocked', ['CLOSED-SOURCE', 'C'], 'B', dict(retry=dict(source='CLOSED-SOURCE', count=1))),
-    ('prepared.young', ['A', 'C'], 'B', dict(prepared='C', hours=1)), ('prepared.old', ['A', 'C'], 'B', dict(prepared='C', hours=7)), ('prepared.gone', ['A', 'C'], 'B', dict(prepared='E', hours=1)),
+    ('prepared.young', ['A', 'C'], 'B', dict(prepared='C', young=True)), ('prepared.old', ['A', 'C'], 'B', dict(prepared='C', young=False)), ('prepared.gone', ['A', 'C'], 'B', dict(prepared='E', young=True)),
     ('hop.one', ['A'], 'FAR'), ('hop.nearest', ['B', 'C'], 'FAR'), ('hop.tie', ['C', 'E'], 'FAR'), ('hop.tape', ['A'], 'FAR-TAPE'), ('hop.nd', ['A'], 'FAR-ND'), ('hop.from_tape', ['TAPE'], 'FAR'), ('hop.two', ['D'], 'FARTHER'), ('hop.cheap', ['A'], 'FARTHER'), ('hop.beats_direct', ['A'], 'NEAR-FAR'),
     ('hop.through_source', ['A', 'B'], 'NEAR-FAR'), ('hop.direct_and_not', ['M2', 'C'], 'FAR'), ('hop.ranked', ['M2', 'C'], 'FAR', dict(rank={'M2': -1})), ('hop.sums', ['M1'], 'FAR'), ('hop.named', ['A', 'B'], 'FAR', dict(attributes={'source_replica_expression': 'B'})),
     ('hop.mismatch', ['A'], 'VIA-ROOT'), ('hop.closed', ['A'], 'VIA-CLOSED'), ('hop.over_tape', ['A'], 'VIA-TAPE'), ('hop.x509', ['A'], 'VIA-X509'), ('hop.no_fts', ['A'], 'VIA-NO-FTS'), ('hop.shared', ['A'], ['FAR', 'FAR-TAPE']),
@@ -235,7 +235,8 @@ def change(session, ids, name, options) -> None:
             values.update(previous_attempt_id=uuid.uuid4().hex, retry_count=again['count'], source_rse_id=ids[vo, again['source']], transfertool='fts3')
             ranks[again['source']] = again.get('rank', 0)
         if prepared := options.get('prepared'):
-            values.update(source_rse_id=ids[vo, prepared], transfertool='fts3', requested_at=datetime.utcnow() - timedelta(hours=options['hours']))
+            # Less than six hours ago is young, and stays so: the database is kept.
+            values.update(source_rse_id=ids[vo, prepared], transfertool='fts3', requested_at=datetime(2100 if options['young'] else 2020, 1, 1))
         for source, ranking in ranks.items():
             session.execute(insert(models.Source), [dict(request_id=request.id, scope=request.scope, name=request.name, rse_id=ids[vo, source], dest_rse_id=request.dest_rse_id,
                                                          url=f'davs://old.example/{request.name}', bytes=request.bytes, ranking=ranking, is_using=False)])

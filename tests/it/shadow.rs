@@ -33,6 +33,13 @@ async fn worked_on(name: &str, group_bulk: u32) -> Option<(tempfile::TempDir, Pa
     Some((folder, database))
 }
 
+/// What tells of Rucio's preparer.
+fn rucio_cfg(folder: &Path) -> String {
+    let config = folder.join("preparer.cfg");
+    std::fs::write(&config, "[conveyor]\nuse_preparer = true\n").unwrap();
+    config.display().to_string()
+}
+
 /// Runs the command on a database; its exit code and what it says.
 async fn shadow(folder: &Path, url: &str, flags: &[&str]) -> (Option<i32>, Value) {
     let config = folder.join("shadow.toml");
@@ -84,7 +91,8 @@ async fn unexplained(report: &Value, database: &SqlitePool) -> Vec<String> {
 }
 
 /// All that is by design where Rucio's submitter worked on the database of all choices.
-const BY_DESIGN: [&str; 3] = [
+const BY_DESIGN: [&str; 4] = [
+    "Rucio's preparer may have chosen the source earlier",
     "it was tried before",
     "not by token (a side is not davs or lacks `oidc_support`)",
     "the row in `sources` is of an earlier try",
@@ -113,7 +121,8 @@ async fn one_file_a_job_is_no_difference_either() {
     // Then only the first of several hops is in FTS, and the others wait in the queue.
     let Some((folder, database)) = worked_on(CHOICES, 1).await else { return };
     let before = std::fs::read(&database).unwrap();
-    let (code, report) = shadow(folder.path(), &url(&database), &[]).await;
+    let (code, report) =
+        shadow(folder.path(), &url(&database), &["--rucio-cfg", &rucio_cfg(folder.path())]).await;
     assert_eq!((code, &report["unexplained"]), (Some(0), &0.into()), "{report}");
     assert!(report["same"].as_u64().unwrap() > 340, "{}", report["same"]);
     assert!(report["states"]["Q"].as_u64().unwrap() > 20, "{}", report["states"]);
@@ -126,7 +135,7 @@ async fn the_same_on_postgresql() {
     let Some(server) = server::Server::needed() else { return };
     let Some((folder, database)) = worked_on(CHOICES, 100).await else { return };
     let copy = server.database(folder.path(), &database, None).await;
-    let (code, report) = shadow(folder.path(), &copy.url, &[]).await;
+    let (code, report) = shadow(folder.path(), &copy.url, &["--rucio-cfg", &rucio_cfg(folder.path())]).await;
     assert_eq!((code, &report["unexplained"]), (Some(0), &0.into()), "{report}");
     assert!(report["same"].as_u64().unwrap() > 340, "{}", report["same"]);
     assert_eq!(reasons(&report), BY_DESIGN.into(), "{report}");
@@ -176,6 +185,7 @@ async fn what_is_planted_is_found() {
     ] {
         change(&pool, &plant).await;
     }
+    // Of a preparer nothing is said here, so that its choices have no known reason.
     let (code, report) = shadow(folder.path(), &url(&database), &[]).await;
     assert_eq!(code, Some(1), "{report}");
     let found = unexplained(&report, &pool).await;
@@ -192,6 +202,9 @@ async fn what_is_planted_is_found() {
             "multi.seven.000000 sources",
             "path.identity.000000 URL at IDENTITY",
             "path.webdav.000000 state",
+            "prepared.young.000000 source",
+            "prepared.young.000001 source",
+            "prepared.young.000002 source",
             "tape.forbidden.000000 state",
         ]
     );
@@ -214,7 +227,8 @@ async fn what_has_changed_meanwhile_is_the_reason() {
     ] {
         change(&pool, &plant).await;
     }
-    let (code, report) = shadow(folder.path(), &url(&database), &[]).await;
+    let flags = ["--rucio-cfg", &rucio_cfg(folder.path())];
+    let (code, report) = shadow(folder.path(), &url(&database), &flags).await;
     assert_eq!((code, &report["unexplained"]), (Some(0), &0.into()), "{report}");
     let changed = "RSE A, its attributes, protocols or distances changed at ";
     let of_change = report["differences"].as_array().unwrap().iter();

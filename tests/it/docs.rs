@@ -115,7 +115,7 @@ async fn commands_run_configurations_are_accepted_and_references_are_the_code_s(
                     configurations += 1;
                 }
                 (other, _) => {
-                    assert!(OTHER_LANGUAGES.contains(&other), "{at}: say what it is: {:?}", block.info)
+                    assert!(OTHER_LANGUAGES.contains(&other), "{at}: say what it is: {:?}", block.info);
                 }
             }
         }
@@ -248,7 +248,7 @@ fn blocks(text: &str) -> Vec<Block> {
         match (line.strip_prefix("```"), open.take()) {
             (Some(_), Some(block)) => all.push(block),
             (Some(info), None) => {
-                open = Some(Block { line: at + 1, info: info.trim().into(), text: String::new() })
+                open = Some(Block { line: at + 1, info: info.trim().into(), text: String::new() });
             }
             (None, Some(mut block)) => {
                 block.text += line;

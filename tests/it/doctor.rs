@@ -3,6 +3,8 @@
 
 #[path = "doctor/conveyor.rs"]
 mod conveyor;
+#[path = "doctor/exchange.rs"]
+mod exchange;
 #[path = "doctor/fts.rs"]
 mod fts;
 #[path = "doctor/rig.rs"]

@@ -66,7 +66,11 @@ pub(crate) async fn run(mut settings: Settings, options: Options, json: bool) ->
             Vec::new()
         }
     };
-    let places = places(&settings, &vos, &accesses);
+    let mut places = places(&settings, &vos, &accesses);
+    if let Some(more) = places.len().checked_sub(MOST + 1) {
+        findings.push(Finding::skipped("FTS", "whoami", format!("{} more than {MOST}", more + 1)));
+        places.truncate(MOST);
+    }
     if places.is_empty() {
         findings.push(Finding::skipped("FTS", "whoami", "no FTS is known: see the lines before this one"));
     }
@@ -191,5 +195,5 @@ fn places<'a>(settings: &Settings, vos: &[Vo], accesses: &'a [Access]) -> Vec<Pl
         let access = accesses.iter().find(|access| Some(&access.vo) == vo.as_ref());
         Place { url, access }
     };
-    known.into_iter().take(MOST).map(place).collect()
+    known.into_iter().map(place).collect()
 }

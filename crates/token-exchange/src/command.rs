@@ -10,6 +10,7 @@ use daemon::Failure;
 use serde::Serialize;
 use token_core::UnixSeconds;
 
+use crate::doctor::Doctor;
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::plan::Planning;
 
@@ -21,6 +22,10 @@ pub(crate) enum Command {
     /// Look at the configuration, without starting anything.
     #[command(subcommand)]
     Config(daemon::config::Command),
+    /// Look over FTS's database, issuers, what an exchange gives, and each storage with the token it would get: a line each, with what
+    /// to do. Tokens are asked for; nothing is written. Exit code 0: all good; 1: something is wrong that may pass; 2: something is to
+    /// be mended.
+    Doctor(Doctor),
     /// Show which tokens the whole queue would take, and how many calls at each granularity. Nothing is asked for.
     Plan {
         /// As one JSON object.
@@ -76,7 +81,7 @@ pub(crate) async fn show(
     now: UnixSeconds,
 ) -> Result<(), Failure> {
     match command {
-        Command::InitDb | Command::Config(_) => Ok(()),
+        Command::InitDb | Command::Config(_) | Command::Doctor(_) => Ok(()),
         Command::Plan { json } => {
             let planned = plan::plan(fts, planning, now).await.map_err(database)?;
             page::print(*json, &planned, plan::Plan::page)

@@ -1,6 +1,7 @@
 //! FTS's database. Every statement of this daemon stands below here, and is the same for MariaDB, MySQL and SQLite but for the
 //! few words in `dialect`. Times are `YYYY-MM-DD HH:MM:SS` in UTC, whatever the zone of the server.
 
+pub mod checkup;
 mod database;
 mod dialect;
 pub mod failed;

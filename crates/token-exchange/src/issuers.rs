@@ -183,6 +183,36 @@ impl KnownIssuer {
         Ok(names.into_iter().map(keys).collect())
     }
 
+    /// How it is reached, and our client there as far as we say.
+    pub(crate) fn shared(&self) -> &IssuerSettings {
+        &self.shared
+    }
+
+    /// How its tokens are got.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// FTS's row for it.
+    pub(crate) fn provider(&self) -> Option<&Provider> {
+        self.provider.as_ref()
+    }
+
+    /// Whether our configuration names it.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.configured
+    }
+
+    /// Whether the client that we are there is FTS's.
+    pub(crate) fn uses_row(&self) -> bool {
+        self.mode != Mode::Unmanaged && self.is_ftss().is_some()
+    }
+
+    /// Tries for one token no longer than so many seconds, for a person who waits.
+    pub(crate) fn be_impatient(&mut self, seconds: u64) {
+        self.shared.retry_total_s = self.shared.retry_total_s.min(seconds);
+    }
+
     /// What `status` tells of it.
     pub(crate) fn shown(&self) -> ShownIssuer {
         let (client_id, client_from) = match self.is_ftss() {

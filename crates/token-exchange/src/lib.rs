@@ -13,6 +13,7 @@ pub mod api;
 pub mod blame;
 mod command;
 pub mod decide;
+mod doctor;
 pub mod endpoint;
 mod failed;
 pub mod fresh;

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::about::{self, ABOUT};
 use crate::api::Api;
 use crate::command::{Command, show};
+use crate::doctor;
 use crate::failed::Watch;
 use crate::fresh::lane;
 use crate::fresh::renewer::Renewer;
@@ -84,6 +85,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (theirs, loaded) = arguments.read()?;
     let own = arguments.own();
     let settings = loaded.settings.clone();
+    if let Some(Command::Doctor(asked)) = &arguments.command {
+        return doctor::run(asked, settings, theirs.place).await;
+    }
     let logs = logs::start(&settings.log)?;
     if !theirs.unmapped.is_empty() {
         info!(keys = theirs.unmapped.join(" "), "keys of fts3config that mean nothing here");

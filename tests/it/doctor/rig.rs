@@ -1,5 +1,6 @@
 //! A grid in which all is well until something is broken, and what `doctor` says of it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
 use serde_json::Value;
@@ -71,6 +72,35 @@ impl Rig {
         assert_eq!(self.content().await, before, "a database was changed");
         assert!(!self.grid.folder.join("conveyor-tokens").exists(), "a cache was made");
         self.seen(&output)
+    }
+
+    /// What `token-exchange doctor` says, with these arguments too.
+    pub(crate) async fn exchange(&self, more: &[&str]) -> Seen {
+        let before = self.content().await;
+        let mut command = self.grid.token_exchange(&["doctor", "--json"]);
+        let output = command.args(more).output().await.unwrap();
+        assert_eq!(self.content().await, before, "a database was changed");
+        assert!(!self.grid.folder.join("exchange-tokens").exists(), "a cache was made");
+        self.seen(&output)
+    }
+
+    /// The same with a token in a file, as `conveyor` would submit with, but for these claims.
+    pub(crate) async fn exchange_of(&self, claims: Value) -> Seen {
+        let mut all = serde_json::json!({"aud": "127.0.0.1", "sub": "rucio-conveyor", "client_id": "rucio-conveyor",
+            "scope": "fts storage.read:/ storage.modify:/"});
+        for (name, value) in claims.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        let token = self.grid.issuer.mint(all).unwrap();
+        let path = self.folder.path().join("subject");
+        std::fs::write(&path, token.expose()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        self.exchange(&["--subject-token-file", path.to_str().unwrap()]).await
+    }
+
+    /// Changes FTS's database.
+    pub(crate) async fn fts(&self, sql: &str) {
+        sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&self.fts).await.unwrap();
     }
 
     fn seen(&self, output: &Output) -> Seen {

@@ -109,10 +109,12 @@ fn differences(asked: &Asked<'_>, claims: &Claims, now: UnixSeconds) -> Vec<Find
     let (least, key) = asked.life;
     let life = now.until(claims.exp);
     if life < least {
-        let life = life.as_secs();
-        findings.push(bad(
-            format!("it lives {life} s, and {} s are needed ({key})", least.as_secs()),
-            format!("let the issuer give client `{client_id}` longer tokens, or lower {key}"),
+        // The keeper takes a token that lives shorter by nature as it comes.
+        findings.push(Finding::doubt(
+            *of,
+            CHECK,
+            format!("it lives {} s, and {} s are wanted ({key})", life.as_secs(), least.as_secs()),
+            format!("let the issuer give client `{client_id}` longer tokens: what waits or runs longer ends without one"),
         ));
     }
     for (claim, there) in [("nbf", claims.nbf.is_some()), ("wlcg.ver", claims.version.is_some())] {
@@ -224,13 +226,14 @@ mod tests {
             (r#""aud":"f","#, "", "and none given"),
             (" storage.modify:/a", "", "`storage.modify:/a` is missing"),
             ("https://i/", "https://i", "its `iss` is `https://i`, not `https://i/`"),
-            ("4600", "1599", "it lives 599 s, and 600 s are needed (`fts.min_token_life_s`)"),
+            ("4600", "1599", "it lives 599 s, and 600 s are wanted (`fts.min_token_life_s`)"),
             (r#""nbf":900,"#, "", "has no `nbf`"),
             (r#""wlcg.ver":"1.0","#, "", "has no `wlcg.ver`"),
             ("storage.read:/ ", "storage.read:/.. ", "its scope can't be used"),
         ] {
             let all = told(&GOOD.replace(old, new), true);
-            assert!(all.len() == 1 && all[0].0 == Level::Red && all[0].1.contains(words), "{words}: {all:?}");
+            let level = if new == "1599" { Level::Yellow } else { Level::Red };
+            assert!(all.len() == 1 && all[0].0 == level && all[0].1.contains(words), "{words}: {all:?}");
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Examined {
     pub keys: Option<KeySet>,
     /// Whether it can be asked for tokens.
     pub usable: bool,
+    /// How it names itself.
+    pub name: Option<String>,
 }
 
 /// Looks an issuer over.
@@ -74,6 +76,7 @@ pub async fn examine(settings: &IssuerSettings, grant: Option<Grant>, clock: &dy
     }
     seen.offset = answered.offset;
     seen.findings.extend(answered.offset.map(|offset| clock::own(&of, offset)));
+    seen.name = answered.body.as_deref().and_then(IssuerMetadata::peek).map(|metadata| metadata.issuer);
     let (metadata, findings) = read(&of, &issuer, grant, &answered);
     seen.findings.extend(findings);
     match metadata {

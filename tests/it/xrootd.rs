@@ -5,6 +5,7 @@
 //! the tests of the databases and of `oidc-provider` need. `./tests/run` sees to them.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use serde_json::Value;
 use testbed::grid::{Grid, GridSettings};
 use testbed::job::{Trouble, run_to_end};
 use testbed::pki::Pki;
@@ -69,5 +70,25 @@ async fn bytes_are_copied_between_real_storages_by_tokens_of_a_real_issuer() {
     for row in tables.rows(&["audience", "count(*)"], tokens).await.unwrap() {
         assert!(matches!(row[1].as_deref(), Some("1" | "2")), "{row:?}");
     }
+    // Both doctors find nothing wrong with it; the storages take the tokens that they would get.
+    let exchange = doctor(grid.token_exchange(&["doctor", "--json"])).await;
+    let taken = |finding: &&Value| finding["check"] == "access" && finding["level"] == "green";
+    assert!(exchange.iter().filter(taken).count() >= grid.xrootds.len(), "{exchange:#?}");
+    let conveyor = doctor(grid.conveyor(&["doctor", "--json"])).await;
+    // This issuer has no slash at the end of its name, so that FTS finds no VO for it.
+    let known = |finding: &&Value| finding["check"] == "whoami" && finding["level"] == "yellow";
+    let known: Vec<_> = conveyor.iter().filter(known).collect();
+    assert!(
+        known.len() == 1 && known[0]["found"].as_str().unwrap().contains("issuer without a slash"),
+        "{conveyor:#?}"
+    );
     tables.remove().await.unwrap();
+}
+
+/// What a doctor finds; nothing of it is red.
+async fn doctor(mut command: tokio::process::Command) -> Vec<Value> {
+    let output = command.output().await.unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["exit_code"], 0, "{told:#}");
+    told["findings"].as_array().unwrap().clone()
 }

@@ -21,7 +21,7 @@ pub use finding::{Finding, Level, listed};
 pub use issuer::{Examined, Grant, authorities, examine, manners};
 pub use print::finish;
 pub use refusal::of_refusal;
-pub use storage::{Door, Minter, knock};
+pub use storage::{Door, Minter, PROBE, knock};
 
 /// How `doctor` is run, in both daemons.
 #[derive(Clone, Copy, Debug, clap::Args)]

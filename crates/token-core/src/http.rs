@@ -127,6 +127,8 @@ fn builder(settings: &HttpSettings) -> ClientBuilder {
         .timeout(settings.timeout)
         .pool_idle_timeout(Duration::from_secs(60))
         .http1_only()
+        // XRootD 5.5.3 (`http.header2cgi Authorization authz`) sees no token in an `authorization` (observed).
+        .http1_title_case_headers()
 }
 
 fn identity(files: &ClientCertificate) -> Result<Identity, SetupError> {

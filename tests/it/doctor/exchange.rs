@@ -31,7 +31,11 @@ async fn all_is_green_where_all_is_well() {
             "storage https://127.0.0.1",
             &["given to `fts-exchange` for audience `https://127.0.0.1:"],
         )
-        .says("green", "storage https://127.0.0.1", &["HEAD /vo/rucio", "so the token is taken"])
+        .says(
+            "green",
+            "storage https://127.0.0.1",
+            &["HEAD /vo/rucio/doctor", "404", "so the token is taken"],
+        )
         .says("green", "FTS's messaging directory", &["a socket can be made"]);
     assert_eq!(seen.count("access"), rig.grid.storages.len());
 }
@@ -160,7 +164,7 @@ async fn an_endpoint_without_its_base_path_is_named() {
             "storage",
             &[
                 "refused with 403",
-                "it takes scope path `/rucio`",
+                "it takes scope path `/rucio/doctor`",
                 "set `base_path = \"/vo\"` in its [[endpoint]]",
             ],
         )

@@ -20,7 +20,7 @@ async fn storages_that_take_their_tokens_are_green() {
         .says(
             "green",
             "storage of DISK-A",
-            &["HEAD /vo/rucio", "scope `storage.read:/rucio storage.modify:/rucio`"],
+            &["HEAD /vo/rucio/doctor", "404", "scope `storage.read:/rucio storage.modify:/rucio`"],
         )
         .says("green", "storage of ISLAND", &["so the token is taken"]);
     let refusals = rig.grid.storages["DISK-A"].last_refusals();
@@ -51,7 +51,7 @@ async fn the_base_path_that_is_missing_is_found() {
         .says(
             "red",
             "storage of DISK-D",
-            &["refused with 403", "it takes scope path `/data`", "set `base_path = \"/vo\"`"],
+            &["refused with 403", "it takes scope path `/data/doctor`", "set `base_path = \"/vo\"`"],
         )
         .says("green", "storage of DISK-A", &["so the token is taken"])
         .blames_only("storage of DISK-D")

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use daemon::doctor::{Asked, Desk, Door, Examined, Finding, Minter, knock, of_refusal, of_token};
+use daemon::doctor::{Asked, Desk, Door, Examined, Finding, Minter, PROBE, knock, of_refusal, of_token};
 use token_core::Clock;
 use token_core::http::client;
 use url::Url;
@@ -64,7 +64,8 @@ async fn one(
         return vec![Finding::skipped(of, "token", "its path cannot stand in a scope")];
     };
     let port = if protocol.port == 0 { 443 } else { protocol.port };
-    let url = format!("https://{}:{port}/{}", protocol.hostname, protocol.prefix.trim_start_matches('/'));
+    let path = format!("{}/{PROBE}", protocol.prefix.trim_matches('/'));
+    let url = format!("https://{}:{port}/{}", protocol.hostname, path.trim_start_matches('/'));
     let Ok(url) = Url::parse(&url) else {
         return vec![Finding::bad(of, "davs", format!("{url} is no URL"), "mend the RSE's davs protocol")];
     };

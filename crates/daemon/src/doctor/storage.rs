@@ -12,14 +12,17 @@ use super::look::{Client, Method, look, why};
 
 const CHECK: &str = "access";
 /// Most other tokens that are tried at one storage.
-const TRIED: usize = 8;
+const TRIED: usize = 12;
+
+/// A file that is asked for where none is known; it is not there, which only who may read there is told.
+pub const PROBE: &str = "doctor";
 
 /// Where to knock, and with which token.
 #[derive(Clone, Debug)]
 pub struct Door {
     /// The storage, for its lines.
     pub of: String,
-    /// What is asked for with HEAD: a file or a folder in its area.
+    /// What is asked for with HEAD: a file in its area, which need not be there.
     pub url: Url,
     /// What its token was asked for with.
     pub request: TokenRequest,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use daemon::doctor::{Asked, Desk, Door, Finding, Minter, knock, of_refusal, of_token};
+use daemon::doctor::{Asked, Desk, Door, Finding, Minter, PROBE, knock, of_refusal, of_token};
 use token_core::http::{HttpSettings, client};
-use token_core::{Clock, Given, OAuthClient, TokenError, TokenRequest};
+use token_core::{Clock, Given, OAuthClient, StoragePath, TokenError, TokenRequest};
 use url::Url;
 
 use super::Doctor;
@@ -155,23 +155,21 @@ impl Storages<'_> {
         findings
     }
 
-    /// What a destination's token there is asked for with, and the folder that it is tried on.
+    /// What a destination's token there is asked for with, and the file that it is tried on.
     fn wanted(&self, origin: &str, url: Option<&str>, issuer: &str) -> Result<(TokenRequest, Url), String> {
         let unfit = || format!("{origin} is no URL of a storage");
         let (authority, _) = Authority::split(&format!("{origin}/")).ok_or_else(unfit)?;
         let endpoint = self.planning.endpoints.at(&authority, issuer);
-        let whole = |path: &str| path.trim_matches('/').to_owned();
-        let area =
-            [endpoint.base_path.to_string(), endpoint.area.to_string()].map(|path| whole(&path)).join("/");
         let (file, path) = match url.and_then(|url| Some((url, Authority::split(url)?.1))) {
-            // One of FTS's own files: where it lies.
-            Some((url, path)) => {
-                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                (url.to_owned(), format!("/{}", whole(folder)))
-            }
+            // One of FTS's own files.
+            Some((url, path)) => (url.to_owned(), path.to_owned()),
             None => {
-                let area = format!("/{}", area.trim_matches('/'));
-                (format!("{origin}{}/doctor", area.trim_end_matches('/')), area)
+                let whole = |path: &StoragePath| path.to_string().trim_matches('/').to_owned();
+                let area = [whole(&endpoint.base_path), whole(&endpoint.area), PROBE.to_owned()];
+                let area: Vec<&str> =
+                    area.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+                let path = format!("/{}", area.join("/"));
+                (format!("{origin}{path}"), path)
             }
         };
         let leg = Leg { url: &file, side: Side::Destination, staging: false, overwrites: true };

@@ -120,6 +120,17 @@ async fn commands_run_configurations_are_accepted_and_references_are_the_code_s(
             }
         }
     }
+    for daemon in ["conveyor", "token-exchange"] {
+        let file = format!("packaging/kubernetes/{daemon}.yaml");
+        let manifest = std::fs::read_to_string(root().join(&file)).unwrap();
+        let (_, block) = manifest.split_once(".toml: |\n").unwrap();
+        let lines = block.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+        accepted(&grid, daemon, &lines.map(|line| format!("{}\n", line.trim())).collect::<String>(), &file)
+            .await;
+    }
+    let composed = "tests/docker/token-exchange.toml";
+    accepted(&grid, "token-exchange", &std::fs::read_to_string(root().join(composed)).unwrap(), composed)
+        .await;
     assert!(commands >= 10 && configurations >= 4, "{commands} commands, {configurations} configurations");
     grid.stop();
 }

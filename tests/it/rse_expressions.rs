@@ -35,7 +35,7 @@ async fn expressions_mean_what_rucios_own_parser_makes_of_them() {
     let url = format!("sqlite:///{}", database.display());
     dress(&database).await;
     let rucio = Rucio::open(&DatabaseUrl::new(&url), None, "def").await.unwrap();
-    let topology = rucio.topology().await.unwrap();
+    let topology = rucio.topology(token_core::UnixSeconds(0)).await.unwrap();
 
     let expressions = expressions(&topology);
     let theirs = ask(&programs, folder.path(), &url, &expressions).await;

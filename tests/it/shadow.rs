@@ -141,6 +141,67 @@ async fn the_same_on_postgresql() {
     assert_eq!(reasons(&report), BY_DESIGN.into(), "{report}");
 }
 
+/// Of what failed lately Rucio keeps sums for five minutes, an hour and a day, of which some are there twice.
+const FAILURES: [(&str, i64, &str, &str, [i64; 2]); 8] = [
+    ("A", 300, "-10 minutes", "B", [10, 90]),
+    ("A", 300, "-15 minutes", "E", [1, 2]),
+    ("C", 300, "-20 minutes", "B", [1, 2]),
+    ("D", 300, "-50 minutes", "B", [7, 93]),
+    // Twice, and that too long ago to count.
+    ("B", 3600, "-70 minutes", "A", [0, 1000]),
+    ("B", 3600, "-70 minutes", "A", [0, 1000]),
+    ("E", 300, "-90 minutes", "A", [0, 1000]),
+    ("M1", 300, "-5 minutes", "A", [29, 71]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_that_fail_come_last_where_rucio_has_it_so() {
+    let Some(programs) = needed::needed("RUCIO_BIN", "Rucio") else { return };
+    let folder = tempfile::Builder::new().prefix("shadow").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let original = folder.path().join("failures.sqlite");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(CHOICES), &original).unwrap();
+    let pool = open(&original).await;
+    let rse = |name: &str| format!("(SELECT id FROM rses WHERE rse = '{name}' AND vo = 'def')");
+    for (from, resolution, ago, to, [done, failed]) in FAILURES {
+        let row = format!(
+            "INSERT INTO transfer_stats (id, resolution, timestamp, src_rse_id, dest_rse_id, activity, files_done, bytes_done, \
+             files_failed, created_at, updated_at) SELECT lower(hex(randomblob(16))), {resolution}, \
+             strftime('%Y-%m-%d %H:%M:00.000000', 'now', '{ago}'), {}, {}, 'User Subscriptions', {done}, 1, {failed}, \
+             '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000'",
+            rse(from),
+            rse(to)
+        );
+        change(&pool, &row).await;
+    }
+    let strategies = "EnforceSourceRSEExpression,SkipBlocklistedRSEs,SkipRestrictedRSEs,EnforceStagingBuffer,RestrictTapeSources,\
+                      SkipSchemeMissmatch,SkipIntermediateTape,FailureRate,HighestAdjustedRankingFirst,PreferDiskOverTape,\
+                      PathDistance,PreferSingleHop";
+    let option = "('transfers', 'source_ranking_strategies'";
+    change(
+        &pool,
+        &format!("INSERT INTO configs (section, opt, value, created_at, updated_at) VALUES {option}, '{strategies}', '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000')"),
+    )
+    .await;
+    pool.close().await;
+    let (database, _) = submitted::by_rucio(&programs, folder.path(), original.to_str().unwrap(), 100).await;
+    let (code, report) =
+        shadow(folder.path(), &url(&database), &["--rucio-cfg", &rucio_cfg(folder.path())]).await;
+    assert_eq!((code, &report["unexplained"]), (Some(0), &0.into()), "{report}");
+    let same = report["same"].as_u64().unwrap();
+    assert!(same > 300, "{report}");
+
+    // Had it not counted what failed, ours would have chosen other sources for some.
+    let pool = open(&database).await;
+    change(&pool, "DELETE FROM transfer_stats").await;
+    pool.close().await;
+    let (_, blind) = shadow(folder.path(), &url(&database), &[]).await;
+    let blind = blind["same"].as_u64().unwrap();
+    eprintln!(
+        "{same} requests as Rucio's own submitter made them, {blind} when what failed lately is not known"
+    );
+    assert!(blind + 5 < same, "{blind} of {same}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_planted_is_found() {
     let Some((folder, database)) = worked_on(CHOICES, 100).await else { return };

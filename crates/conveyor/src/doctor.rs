@@ -134,7 +134,7 @@ async fn rucio(settings: &Settings, clock: &dyn Clock) -> (Vec<Vo>, Vec<Finding>
     };
     let mut vos = Vec::new();
     for name in served {
-        match rucio.of_vo(&name).topology().await {
+        match rucio.of_vo(&name).topology(before).await {
             Ok(topology) => {
                 let of = format!("RSEs of VO {name}");
                 findings.extend(rses::look_over(&of, &topology, &settings.token_rules(&name)));

@@ -97,7 +97,7 @@ async fn explain(
     let (name, vo, ..) = &sight.destination;
     let served = settings.rucio.served(rucio).await?;
     let rucio = rucio.of_vo(vo);
-    let topology = rucio.topology().await.map_err(Failure::runtime)?;
+    let topology = rucio.topology(now).await.map_err(Failure::runtime)?;
     let share = settings.share.share(settings.submit.ignore_availability).map_err(Failure::Configuration)?;
     let mut conditions = conditions::all(sight, &served, &share.part(&topology, None));
     if let Some(pulse) = Pulse::of_this_process(&rucio, &settings.share) {

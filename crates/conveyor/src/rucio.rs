@@ -7,6 +7,7 @@
 pub mod claim;
 mod clock;
 mod database;
+mod failures;
 pub mod heartbeat;
 mod hops;
 mod load;

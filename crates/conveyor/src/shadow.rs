@@ -111,7 +111,7 @@ async fn of_vo(
     let rules = settings.submit.rules(settings.token_rules(rucio.vo()).into());
     let since = UnixSeconds(now.0.saturating_sub(i64::try_from(window.last_s).unwrap_or(i64::MAX)));
     let read = async {
-        let topology = rucio.topology().await?;
+        let topology = rucio.topology(now).await?;
         let part = share.part(&topology, None);
         let ids = rucio.submitted(&part, since, window.most).await?;
         let links = rucio.links(&ids).await?;

@@ -120,6 +120,18 @@ pub struct Topology {
     admins: HashSet<String>,
     strategies: Vec<Strategy>,
     unknown_strategy: Option<String>,
+    failures: FailureRates,
+}
+
+/// Of ten thousand files that were tried from an RSE in the last hour, how many failed.
+#[derive(Clone, Debug, Default)]
+pub struct FailureRates(pub HashMap<RseId, i64>);
+
+/// They change all the time: that is no other topology.
+impl PartialEq for FailureRates {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Topology {
@@ -157,6 +169,16 @@ impl Topology {
             Err(name) => self.unknown_strategy = Some(name),
         }
         Self { options, admins, ..self }
+    }
+
+    /// With what failed lately, for [`Strategy::FailureRate`].
+    pub fn with_failures(self, failures: FailureRates) -> Self {
+        Self { failures, ..self }
+    }
+
+    /// Of ten thousand files that were tried from this RSE in the last hour, how many failed; 0 where none was tried, as in Rucio.
+    pub fn failure_rate(&self, id: &RseId) -> i64 {
+        self.failures.0.get(id).copied().unwrap_or_default()
     }
 
     /// An RSE by its id.

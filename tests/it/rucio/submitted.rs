@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Copies the database of this name to `folder` and lets Rucio's own submitter work on the copy, without any FTS or issuer.
+/// Copies the database of this name, or at this path, to `folder` and lets Rucio's own submitter work on the copy, without any FTS or issuer.
 pub(crate) async fn by_rucio(
     programs: &Path,
     folder: &Path,

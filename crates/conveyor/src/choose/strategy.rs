@@ -30,6 +30,8 @@ pub enum Strategy {
     Distance,
     /// `PreferSingleHop`.
     SingleHop,
+    /// `FailureRate`, which is not among Rucio's defaults: of what was tried from there in the last hour, how much failed.
+    FailureRate,
 }
 
 /// What a strategy says of a source.
@@ -65,7 +67,7 @@ impl Strategy {
     /// Reads a list of names.
     ///
     /// # Errors
-    /// The first name that is none of ours: `FailureRate`, or a misspelt one.
+    /// The first name that is none of Rucio's.
     pub fn list(names: &str) -> Result<Vec<Self>, String> {
         names.split(',').map(str::trim).map(|name| Self::of(name).ok_or_else(|| name.to_owned())).collect()
     }
@@ -83,6 +85,7 @@ impl Strategy {
             "PreferDiskOverTape" => Self::DiskFirst,
             "PathDistance" => Self::Distance,
             "PreferSingleHop" => Self::SingleHop,
+            "FailureRate" => Self::FailureRate,
             _ => return None,
         })
     }
@@ -102,7 +105,7 @@ impl Strategy {
             Self::TapeAllowed => "only tape sources",
             Self::SchemeMatch => "scheme mismatch",
             Self::NoTapeOnTheWay => "only by way of tape",
-            Self::Ranking | Self::DiskFirst => "no source",
+            Self::Ranking | Self::DiskFirst | Self::FailureRate => "no source",
             Self::Distance | Self::SingleHop => "no distance",
         }
     }
@@ -130,6 +133,7 @@ impl Strategy {
             (Self::NoTapeOnTheWay, _) => Say::Keep,
             (Self::Ranking, _) => Say::Cost(tape - candidate.replica.ranking),
             (Self::DiskFirst, _) => Say::Cost(tape),
+            (Self::FailureRate, _) => Say::Cost(topology.failure_rate(&rse.id)),
             (Self::Distance, Some(Route::Hops(hops))) => {
                 Say::Cost(hops.first().map_or(0, |hop| hop.distance))
             }

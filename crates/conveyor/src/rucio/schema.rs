@@ -2,7 +2,7 @@
 
 use daemon::sqlite::Used;
 
-pub(super) const USED: [Used; 17] = [
+pub(super) const USED: [Used; 18] = [
     (
         "requests",
         &[
@@ -136,5 +136,9 @@ pub(super) const USED: [Used; 17] = [
     ("accounts", &["account", "status"]),
     ("account_attr_map", &["account", "key", "value"]),
     ("dids", &["scope", "name", "datatype"]),
+    (
+        "transfer_stats",
+        &["resolution", "timestamp", "src_rse_id", "dest_rse_id", "files_done", "files_failed"],
+    ),
     ("messages", &["id", "event_type", "payload", "payload_nolimit", "services", "created_at", "updated_at"]),
 ];

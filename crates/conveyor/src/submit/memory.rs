@@ -82,7 +82,7 @@ impl Submitter {
         {
             return Ok(Arc::clone(topology));
         }
-        let read = Arc::new(self.rucio.topology().await?);
+        let read = Arc::new(self.rucio.topology(now).await?);
         debug!(rses = read.len(), "RSEs and distances read");
         let mut left = self.memory.left();
         left.tidy(now);

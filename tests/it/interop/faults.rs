@@ -76,7 +76,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         id: "cpp-over-root",
         library: CPP,
-        what: "its process dies of a scope that climbs over the root (signals 6 and 11 seen)",
+        what: "its process dies of a scope that climbs over the root (signals 6 and 11 seen), or lives and accepts it",
         section: "2.2.1",
         does: Dies,
         cases: &["dots-over-root", "dots-far-over-root"],

@@ -2,15 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
+use sqlx::{Row as _, SqlitePool};
 use testbed::fts::SubmitFault;
-use testbed::grid::{Grid, GridSettings, Signal, signal, terminate};
-use tokio::process::Command;
+use testbed::grid::{Grid, Signal, signal, terminate};
+
+#[path = "submission/rig.rs"]
+mod rig;
+
+use rig::*;
 
 /// Five files in a job make 8 jobs of the first and one job each of the others, which have two sources.
 const FEW: &[(&str, usize)] = &[("mc26.simple", 40), ("mc26.two_sources", 10)];
@@ -277,61 +279,9 @@ async fn messages_and_sources_are_those_that_rucio_writes() {
     assert_eq!(posted.iter().map(to).collect::<BTreeSet<_>>(), pairs(grid.rucio.pool(), destinations).await);
 }
 
-/// A grid whose queue holds so many of each kind; the other requests wait for Rucio's throttler.
-async fn grid(few: &[(&str, usize)]) -> (tempfile::TempDir, Grid) {
-    let folder = tempfile::Builder::new().prefix("submit").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let grid = Grid::start(GridSettings::new(folder.path().join("grid"))).await.unwrap();
-    grid.fts.set_scheduler(false);
-    change(&grid, "UPDATE requests SET state = 'W'").await;
-    for (kind, count) in few {
-        let some = format!("SELECT id FROM requests WHERE name LIKE '{kind}.%' ORDER BY name LIMIT {count}");
-        change(&grid, &format!("UPDATE requests SET state = 'Q' WHERE id IN ({some})")).await;
-    }
-    (folder, grid)
-}
-
-fn conveyor(grid: &Grid, arguments: &[&str]) -> Command {
-    let mut command = grid.conveyor(arguments);
-    command.env("CONVEYOR__SUBMIT__FILES_PER_JOB", "5");
-    command
-}
-
-async fn once(grid: &Grid) -> Value {
-    let output = conveyor(grid, &["--run-once", "--json"]).output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 async fn kill(daemon: &mut tokio::process::Child) {
     signal(daemon.id().unwrap(), Signal::KILL).unwrap();
     assert!(!daemon.wait().await.unwrap().success());
-}
-
-async fn until<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !done().await {
-        assert!(Instant::now() < end, "not within a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn change(grid: &Grid, sql: &str) {
-    sqlx::query(AssertSqlSafe(sql)).execute(grid.rucio.pool()).await.unwrap();
-}
-
-async fn count(grid: &Grid, what: &str) -> i64 {
-    let sql = format!("SELECT count(*) FROM {what}");
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(grid.rucio.pool()).await.unwrap()
-}
-
-async fn pairs(pool: &SqlitePool, sql: &str) -> BTreeSet<(String, String)> {
-    let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
-    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
-}
-
-async fn states(grid: &Grid, state: &str) -> usize {
-    let states = grid.rucio.states().await.unwrap();
-    states.get(state).map_or(0, |count| usize::try_from(*count).unwrap())
 }
 
 /// What was posted last for each request.
@@ -351,30 +301,4 @@ fn expect_one_body_an_id(grid: &Grid, jobs: usize) {
     let distinct: BTreeSet<String> = bodies.iter().map(Value::to_string).collect();
     let ids: BTreeSet<String> = bodies.iter().map(|body| body["params"]["sid"].to_string()).collect();
     assert_eq!((distinct.len(), ids.len()), (jobs, jobs));
-}
-
-/// Each submitted request stands in one job of FTS with a row a source, Rucio knows it by that job's id, and one message
-/// tells of it; FTS has nothing else.
-async fn expect_all_once(grid: &Grid, requests: usize) {
-    let options = SqliteConnectOptions::new().filename(grid.fts.database());
-    let fts = SqlitePool::connect_with(options).await.unwrap();
-    let triples = async |pool: &SqlitePool, sql: &'static str| -> Vec<(String, String, i64)> {
-        let rows = sqlx::query(sql).fetch_all(pool).await.unwrap();
-        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
-    };
-    let in_fts = "SELECT json_extract(file_metadata, '$.request_id'), job_id, count(*) FROM t_file GROUP BY 1, 2 \
-                  ORDER BY 1";
-    let in_rucio = "SELECT r.id, r.external_id, count(*) FROM requests r JOIN sources s ON s.request_id = r.id \
-                    AND s.is_using = 1 WHERE r.state = 'S' GROUP BY 1, 2 ORDER BY 1";
-    let in_rucio = triples(grid.rucio.pool(), in_rucio).await;
-    assert_eq!(in_rucio.len(), requests);
-    assert_eq!(triples(&fts, in_fts).await, in_rucio);
-    let told = "SELECT json_extract(payload, '$.\"request-id\"'), json_extract(payload, '$.\"external-id\"'), count(*) \
-                FROM messages WHERE event_type = 'transfer-submitted' GROUP BY 1, 2 ORDER BY 1";
-    let once: Vec<_> = in_rucio.into_iter().map(|(id, job, _)| (id, job, 1)).collect();
-    assert_eq!(triples(grid.rucio.pool(), told).await, once);
-    for state in ["G", "Q"] {
-        let open = format!("requests WHERE state = '{state}' AND external_id IS NOT NULL");
-        assert_eq!(count(grid, &open).await, 0, "no claim is open");
-    }
 }

@@ -46,7 +46,7 @@ use anyhow::{Result, ensure};
 use token_core::{ClientSecret, Clock};
 use tokio_util::sync::CancellationToken;
 
-pub use fault::{DatabaseFault, SubmitFault};
+pub use fault::{DatabaseFault, SubmitFault, Trouble};
 pub use settings::RestSettings;
 
 use crate::pki::Pki;

@@ -2,6 +2,7 @@
 //! every connection cut.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,24 @@ use tokio_util::sync::CancellationToken;
 /// The certificate that the client of a connection has shown: an extension of its requests.
 #[derive(Clone)]
 pub struct PeerCertificate(pub CertificateDer<'static>);
+
+/// Cuts the connection that a request came by as a reset: an extension of requests.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    cut: CancellationToken,
+    /// The same socket once more.
+    socket: Arc<OwnedFd>,
+}
+
+impl Connection {
+    /// Cuts it, whatever is on its way.
+    pub(crate) async fn reset(&self) -> Response {
+        // What is closed without lingering is reset.
+        let _ = rustix::net::sockopt::set_socket_linger(&*self.socket, Some(Duration::ZERO));
+        self.cut.cancel();
+        std::future::pending().await
+    }
+}
 
 /// A clock that is off by so many seconds.
 #[derive(Clone, Copy, Debug)]
@@ -132,11 +151,15 @@ async fn down(up: &mut watch::Receiver<bool>) {
 
 async fn connection(stream: TcpStream, tls: TlsAcceptor, router: Router, cut: CancellationToken) {
     let _ = stream.set_nodelay(true);
+    let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
+    let own = Connection { cut: cut.child_token(), socket: Arc::new(socket) };
+    let cut = own.cut.clone();
     let serving = async {
         let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(10), tls.accept(stream)).await else {
             return;
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let router = router.layer(Extension(own));
         let router = match shown {
             None => router,
             Some(shown) => router.layer(Extension(PeerCertificate(shown.clone()))),

@@ -24,7 +24,7 @@ pub mod request;
 pub mod rucio;
 mod rucio_cfg;
 mod run;
-mod seen;
+pub mod seen;
 pub mod settings;
 mod shadow;
 pub mod share;

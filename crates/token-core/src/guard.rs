@@ -120,6 +120,8 @@ pub(crate) enum Barred {
 pub(crate) enum Change {
     None,
     Opened(Duration),
+    /// A probe has failed.
+    StaysOpen(Duration),
     Closed,
 }
 
@@ -211,7 +213,10 @@ impl Guard {
             (State::HalfOpen { .. }, State::Closed { .. }) => Change::Closed,
             (State::Closed { .. } | State::HalfOpen { .. }, State::Open { until, .. }) if until > now => {
                 self.opened.fetch_add(1, Ordering::Relaxed);
-                Change::Opened(until - now)
+                match before {
+                    State::HalfOpen { .. } => Change::StaysOpen(until - now),
+                    _ => Change::Opened(until - now),
+                }
             }
             _ => Change::None,
         }
@@ -272,10 +277,13 @@ mod tests {
         assert!(matches!(guard.admit(soon(), &never).await.unwrap_err(), Barred::Open(_)));
         drop(probe);
         let probe = guard.admit(soon(), &never).await.unwrap();
+        assert_eq!(probe.end(BAD), Change::StaysOpen(Duration::from_secs(10)));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let probe = guard.admit(soon(), &never).await.unwrap();
         assert_eq!(probe.end(Verdict::Good), Change::Closed);
         assert_eq!(guard.open_for(), None);
         let status = guard.status();
-        assert_eq!((status.opened, status.held_by_breaker, status.held_by_budget), (1, 2, 0));
+        assert_eq!((status.opened, status.held_by_breaker, status.held_by_budget), (2, 2, 0));
         assert_eq!((status.in_flight, status.max_in_flight), (0, 8));
         assert_eq!(guard.admit(soon(), &never).await.unwrap().end(Verdict::Good), Change::None);
     }

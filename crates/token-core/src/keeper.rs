@@ -370,7 +370,15 @@ impl Keeper {
                 let now = self.clock.now();
                 let rest = renewal::rest(&wish, now);
                 self.flights.rest(&wish.key, now.plus(rest));
-                warn!(audience = wish.key.audience, %error, again_in_s = rest.as_secs(), "token not renewed yet; the one in use still does");
+                // An issuer that is away is told of where it is left alone, once for all its tokens.
+                match error {
+                    TokenError::Unreachable { .. } | TokenError::Busy { .. } | TokenError::Open { .. } => {
+                        debug!(audience = wish.key.audience, %error, again_in_s = rest.as_secs(), "token not renewed yet");
+                    }
+                    error => {
+                        warn!(audience = wish.key.audience, %error, again_in_s = rest.as_secs(), "token not renewed yet; the one in use still does");
+                    }
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use reqwest::Client;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::debug;
 
 pub use answer::Answer;
 use answer::TokenAnswer;
@@ -336,7 +336,7 @@ impl OAuthClient {
         let refresh = answer.refresh_token().map_err(|reason| call.bad(&self.settings.issuer, reason))?;
         let grant = answer.check(&self.settings, call, request, self.clock.now());
         if let Err(error) = &grant {
-            warn!(issuer = %self.settings.issuer, audience = request.audience, %error, "no token");
+            debug!(issuer = %self.settings.issuer, audience = request.audience, %error, "no token");
         }
         Ok(Refreshed { grant, refresh })
     }

@@ -1,25 +1,28 @@
 //! The REST server: routes, authentication of every call, and submission.
 
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{delete, get};
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Refusal, container_error, html, json_answer};
 use super::caller::{Caller, User, deterministic_id};
-use super::fault::{DatabaseFault, SubmitFault};
+use super::fault::{DatabaseFault, SubmitFault, Trouble};
 use super::submission::Submission;
 use super::{Inner, authenticate, bans, change, jobs, store, trust};
 use crate::pki::subject;
-use crate::server::PeerCertificate;
+use crate::server::{Connection, PeerCertificate};
 
 /// Longest request line, the default of the Apache in front (`LimitRequestLine`).
 const REQUEST_LINE: usize = 8190;
@@ -140,6 +143,7 @@ async fn not_allowed() -> Refusal {
 async fn submit(
     State(fts): State<Arc<Inner>>,
     Extension(caller): Extension<Caller>,
+    Extension(connection): Extension<Connection>,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
@@ -149,11 +153,17 @@ async fn submit(
         recorded.extend(serde_json::from_slice(&body));
     }
     let fault = fts.next_fault();
-    if matches!(fault, SubmitFault::Refuse503(_)) {
-        return html(StatusCode::SERVICE_UNAVAILABLE, TRY_LATER);
-    }
-    if fault == SubmitFault::TakeAll {
-        return take(&caller, &body).unwrap_or_else(|refusal| refusal.into_response());
+    match fault {
+        SubmitFault::Refuse503(_) => return html(StatusCode::SERVICE_UNAVAILABLE, TRY_LATER),
+        SubmitFault::TakeAll => {
+            return take(&caller, &body).unwrap_or_else(|refusal| refusal.into_response());
+        }
+        SubmitFault::Meet(Trouble::Error500, _) => return Refusal::internal().into_response(),
+        SubmitFault::Meet(Trouble::NoServer, _) => return no_server(),
+        SubmitFault::Meet(Trouble::SentTwice, _) => {
+            let _ = accept(&fts, &caller, &method, &headers, &body).await;
+        }
+        _ => (),
     }
     let answer = match accept(&fts, &caller, &method, &headers, &body).await {
         Ok(job_id) => json_answer(StatusCode::OK, &json!({ "job_id": job_id })),
@@ -167,8 +177,44 @@ async fn submit(
             tokio::time::sleep(wait).await;
             answer
         }
+        // What is refused is refused.
+        SubmitFault::Meet(trouble, _) if answer.status() == StatusCode::OK => {
+            troubled(trouble, answer, &connection).await
+        }
         _ => answer,
     }
+}
+
+/// What becomes of the answer to a submission that was taken.
+async fn troubled(trouble: Trouble, answer: Response, connection: &Connection) -> Response {
+    let page = "<!DOCTYPE html><html><body>Please sign in.</body></html>";
+    match trouble {
+        Trouble::Error500 | Trouble::NoServer | Trouble::SentTwice => answer,
+        Trouble::ResetBeforeAnswer => connection.reset().await,
+        Trouble::ResetInAnswer => {
+            let connection = connection.clone();
+            let cut = async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                connection.reset().await;
+                Ok(Bytes::new())
+            };
+            let half = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(HALF)) });
+            Response::new(Body::from_stream(half.chain(stream::once(cut))))
+        }
+        Trouble::Portal => Html(page).into_response(),
+        Trouble::HalfJson => ([(CONTENT_TYPE, "application/json")], HALF).into_response(),
+        Trouble::NoJobId => json_answer(StatusCode::OK, &json!({})),
+    }
+}
+
+/// The first half of an answer.
+const HALF: &[u8] = br#"{"job_id": "8e531ad2-e76a"#;
+
+/// The page of a load balancer (HAProxy's own words).
+fn no_server() -> Response {
+    let page = "<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n\
+                </body></html>\n";
+    (StatusCode::SERVICE_UNAVAILABLE, [(CONTENT_TYPE, "text/html")], page).into_response()
 }
 
 /// Answers with the id that a submission asks for.

@@ -1,7 +1,7 @@
 //! The tokens that jobs carry for their storages: distinct ones are asked for once, and kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -9,7 +9,7 @@ use futures_util::stream;
 use token_core::{
     AccessToken, CacheKey, Clock, Freshness, OAuthClient, ScopeSet, TokenKeeper, TokenRequest, TokenWish,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::choose::Plan;
 use crate::tokens::{Carried, Side, TokenRules, Tokens};
@@ -24,6 +24,8 @@ pub struct StorageTokens {
     keeper: Arc<TokenKeeper>,
     rules: Arc<TokenRules>,
     clock: Arc<dyn Clock>,
+    /// The storages for which there was none, which has been said.
+    waiting: Mutex<BTreeSet<(RseId, Side)>>,
 }
 
 impl StorageTokens {
@@ -34,7 +36,7 @@ impl StorageTokens {
         rules: Arc<TokenRules>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { oauth, keeper, rules, clock }
+        Self { oauth, keeper, rules, clock, waiting: Mutex::default() }
     }
 
     /// The tokens of all storages that these plans go by; of those that can't be had now, the reason.
@@ -74,14 +76,26 @@ impl StorageTokens {
             got.extend(ends.into_iter().map(|end| (end, token.clone())));
         }
         drop(asked);
-        let mut waiting: Vec<_> =
-            got.iter().filter_map(|(end, token)| Some((end, token.as_ref().err()?))).collect();
-        waiting.sort();
-        for ((id, side), reason) in waiting {
-            let rse = topology.rse(id).map_or(id.0.as_str(), |rse| rse.name.as_str());
-            warn!(rse, side = side.name(), reason, "no token for this storage now; its files wait");
-        }
+        self.tell(&got, topology);
         Tokens::new(carried, got)
+    }
+
+    /// One line for each storage when there is no token for it, and one when there is again.
+    fn tell(&self, got: &HashMap<(RseId, Side), Result<AccessToken, String>>, topology: &Topology) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ends: Vec<_> = got.iter().collect();
+        ends.sort_by_key(|(end, _)| *end);
+        for (end, token) in ends {
+            let (id, side) = (&end.0, end.1.name());
+            let rse = topology.rse(id).map_or(id.0.as_str(), |rse| rse.name.as_str());
+            match token {
+                Err(reason) if waiting.insert(end.clone()) => {
+                    warn!(rse, side, reason, "no token for this storage now; its files wait");
+                }
+                Ok(_) if waiting.remove(end) => info!(rse, side, "there are tokens for this storage again"),
+                Ok(_) | Err(_) => (),
+            }
+        }
     }
 
     /// A token that lives as long as is wanted. The keeper gives out what lives shorter by nature, too.

@@ -43,8 +43,9 @@ impl OAuthClient {
                     let in_time = Instant::now() + Duration::from_secs(until_s) < deadline;
                     if in_time { Err(error) } else { Ok(Err(error)) }
                 }
+                // Whoever asked says so, once for all that it means to him; an issuer that is away says nothing more with each call.
                 Err(error) => {
-                    warn!(issuer = %self.settings.issuer, audience = request.audience, %error, "no token");
+                    debug!(issuer = %self.settings.issuer, audience = request.audience, %error, "no token");
                     Err(error)
                 }
                 Ok(value) => Ok(Ok(value)),
@@ -166,6 +167,7 @@ impl OAuthClient {
             Change::Opened(wait) => {
                 warn!(%issuer, for_s = wait.as_secs(), "the issuer is left alone: its last calls failed");
             }
+            Change::StaysOpen(wait) => debug!(%issuer, for_s = wait.as_secs(), "the issuer is still away"),
             Change::Closed => info!(%issuer, "the issuer answers again"),
         }
     }

@@ -65,6 +65,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         most: u32,
     },
+    /// Trace a request to its FTS job and the tries before it, or a job to its requests, ended ones among them.
+    Trace {
+        /// The id of a request, with or without dashes, or of an FTS job.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 impl Arguments {
@@ -75,7 +81,10 @@ impl Arguments {
     pub fn looked(&self) -> Result<bool, Failure> {
         match &self.command {
             Some(Command::Config(command)) => ABOUT.run(command, &self.config, about::check).map(|()| true),
-            Some(Command::Explain { .. } | Command::Doctor(_) | Command::Shadow { .. }) | None => Ok(false),
+            Some(
+                Command::Explain { .. } | Command::Doctor(_) | Command::Shadow { .. } | Command::Trace { .. },
+            )
+            | None => Ok(false),
         }
     }
 

@@ -31,6 +31,7 @@ pub mod share;
 pub mod submit;
 pub mod tokens;
 pub mod topology;
+mod trace;
 
 pub use command::Arguments;
 pub use run::run;

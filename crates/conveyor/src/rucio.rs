@@ -19,6 +19,7 @@ pub mod settle;
 mod stamp;
 mod statement;
 pub mod submitted;
+pub mod trace;
 mod url;
 
 use daemon::{postgres, sqlite};

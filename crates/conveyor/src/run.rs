@@ -24,6 +24,7 @@ use crate::seen::{Seen, Sight};
 use crate::settings::{RucioSettings, Settings};
 use crate::shadow::{self, Window};
 use crate::submit::{Memory, Parties, Pass, Report, Submitter, Tempo, WAITS};
+use crate::trace;
 
 /// What SIGHUP changes.
 const CAN_CHANGE: [&str; 11] = [
@@ -79,6 +80,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             let prepares = rucio_cfg.as_ref().is_some_and(RucioCfg::prepares);
             return shadow::run(window, arguments.json, &settings, &rucio, &*clock, prepares).await;
         }
+        Some(Command::Trace { id }) => return trace::run(id, arguments.json, &rucio).await,
         Some(Command::Config(_) | Command::Doctor(_)) | None => (),
     }
     let vos = settings.rucio.served(&rucio).await?;

@@ -167,7 +167,11 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// The first table or column that is not there.
-async fn missing(connection: &mut PgConnection, used: &[Used]) -> Result<Option<String>, sqlx::Error> {
+/// The first table or column that is not there, or not for this role.
+///
+/// # Errors
+/// When the server can't be asked.
+pub async fn missing(connection: &mut PgConnection, used: &[Used]) -> Result<Option<String>, sqlx::Error> {
     let columns: Vec<(String, String)> = sqlx::query_as(
         "SELECT table_name::text, column_name::text FROM information_schema.columns \
          WHERE table_schema = ANY (current_schemas(false)::text[])",

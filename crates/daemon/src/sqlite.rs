@@ -62,7 +62,10 @@ pub async fn open(url: &str, used: &[Used]) -> Result<SqlitePool, OpenError> {
 }
 
 /// The first table or column that is not there.
-async fn missing(pool: &SqlitePool, used: &[Used]) -> Result<Option<String>, sqlx::Error> {
+///
+/// # Errors
+/// When the file can't be read.
+pub async fn missing(pool: &SqlitePool, used: &[Used]) -> Result<Option<String>, sqlx::Error> {
     for (table, used) in used {
         let columns: Vec<String> =
             sqlx::query_scalar("SELECT name FROM pragma_table_info($1)").bind(*table).fetch_all(pool).await?;

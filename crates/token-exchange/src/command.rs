@@ -4,6 +4,7 @@ mod explain;
 mod page;
 mod plan;
 mod status;
+mod trace;
 
 use clap::Subcommand;
 use daemon::Failure;
@@ -36,6 +37,15 @@ pub(crate) enum Command {
     Explain {
         /// FTS's `file_id`.
         file_id: i64,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Trace a request of Rucio's, a job, a file or a token to the others: which files, with which tokens, made of which.
+    Trace {
+        /// The id of a request or of a job, a `file_id`, or a token's fingerprint (`token_id`, 16 hex digits). By a request, all of
+        /// FTS's files are read.
+        id: String,
         /// As one JSON object.
         #[arg(long)]
         json: bool,
@@ -94,6 +104,18 @@ pub(crate) async fn show(
                 )));
             };
             page::print(*json, &explained, explain::Explained::page)
+        }
+        Command::Trace { id, json } => {
+            let kinds = trace::kinds(id);
+            if kinds.is_empty() {
+                return Err(Failure::configuration(
+                    "an id is a request's (32 hex digits), a job's, a file's (a number), or a token's (16 hex digits)",
+                ));
+            }
+            let traced = trace::trace(fts, &kinds, now).await.map_err(database)?;
+            let traced = traced
+                .ok_or_else(|| Failure::configuration(format!("FTS's database knows nothing of `{id}`")))?;
+            page::print(*json, &traced, trace::Trace::page)
         }
         Command::Status { json } => {
             let status = status::status(fts, planning, issuers, now).await.map_err(database)?;

@@ -17,6 +17,7 @@ pub mod retire;
 mod revive;
 mod schema;
 mod statement;
+pub mod trace;
 pub mod waiting;
 
 use std::time::Duration;

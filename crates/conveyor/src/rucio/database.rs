@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use daemon::sqlite::Used;
 use futures_util::StreamExt as _;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -67,6 +68,14 @@ impl Database {
             }
         }
         Ok(())
+    }
+
+    /// The first of these tables and columns that is not there, or not for us.
+    pub(super) async fn missing(&self, used: &[Used]) -> Result<Option<String>, sqlx::Error> {
+        match self {
+            Self::Sqlite(pool) => daemon::sqlite::missing(pool, used).await,
+            Self::Postgres(pool) => daemon::postgres::missing(&mut *pool.acquire().await?, used).await,
+        }
     }
 
     /// How many pages of requests may be worked on at a time. SQLite has one writer.

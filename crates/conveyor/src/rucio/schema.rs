@@ -142,3 +142,24 @@ pub(super) const USED: [Used; 18] = [
     ),
     ("messages", &["id", "event_type", "payload", "payload_nolimit", "services", "created_at", "updated_at"]),
 ];
+
+/// What only a trace reads: a role that may not read it can submit all the same.
+pub(super) const HISTORY: Used = (
+    "requests_history",
+    &[
+        "id",
+        "state",
+        "scope",
+        "name",
+        "rule_id",
+        "external_id",
+        "external_host",
+        "dest_url",
+        "dest_rse_id",
+        "submitted_at",
+        "created_at",
+        "updated_at",
+        "err_msg",
+        "previous_attempt_id",
+    ],
+);

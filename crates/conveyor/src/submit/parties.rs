@@ -20,6 +20,8 @@ pub struct Party {
     pub name: String,
     /// Its client.
     pub client: FtsClient,
+    /// Where the token comes from that it sends.
+    pub bearer: Arc<ClientCredentials>,
     /// Who gives the tokens for storages that go with its jobs.
     pub tokens: StorageTokens,
     /// What job ids follow from.
@@ -81,15 +83,16 @@ impl Parties {
             Arc::clone(&self.rules),
             Arc::clone(&self.clock),
         );
-        let bearer = ClientCredentials::new(oauth, Arc::clone(&self.keeper), request, *min_life);
+        let bearer = Arc::new(ClientCredentials::new(oauth, Arc::clone(&self.keeper), request, *min_life));
         let settings = ClientSettings { http: http.clone(), ..ClientSettings::new(url) };
-        let client =
-            FtsClient::new(&settings, Arc::new(bearer)).map_err(|error| unusable(error.to_string()))?;
+        let client = FtsClient::new(&settings, Arc::clone(&bearer) as Arc<_>)
+            .map_err(|error| unusable(error.to_string()))?;
         let who = client.whoami().await?;
         let identity = who.identity().ok_or_else(|| FtsError::Anonymous { fts: fts.to_owned() })?;
         info!(fts, user = who.user_dn, vo = identity.vo, "known to FTS");
         let name = fts.to_owned();
-        let party = Arc::new(Party { name, client, tokens, identity, doubtful: AtomicBool::new(false) });
+        let party =
+            Arc::new(Party { name, client, bearer, tokens, identity, doubtful: AtomicBool::new(false) });
         known.insert(fts.to_owned(), Arc::clone(&party));
         Ok(party)
     }

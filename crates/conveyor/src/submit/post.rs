@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fts_client::{FileFields, FtsError, JobStatus, Lookup, Submission, Submitted};
-use token_core::Freshness;
 use token_core::retry::{RetryPolicy, Waits};
+use token_core::{BearerSource as _, Freshness};
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{Level, debug, enabled, warn};
 
 use super::left::Why;
 use super::{Party, Submitter};
@@ -103,7 +103,7 @@ impl Submitter {
             }
             match party.client.submit(body).await {
                 Ok(Submitted::Accepted(id)) if id == job.id => {
-                    debug!(job = %job.id, files, fts, "job submitted");
+                    self.tell(party, job).await;
                     return Ok(Posted::End(End::Submitted));
                 }
                 Ok(Submitted::Accepted(other)) => {
@@ -160,6 +160,21 @@ impl Submitter {
         let none = || FtsError::OutcomeUnknown { fts: fts.to_owned(), reason: "no answer tells".into() };
         self.doubt(party, &unknown.unwrap_or_else(none), true);
         Ok(Posted::End(End::Open))
+    }
+
+    /// A line a request, for whoever follows a token: which request went into which job with which token. Off unless asked for
+    /// (`work=debug`).
+    async fn tell(&self, party: &Party, job: &Job) {
+        debug!(job = %job.id, files = job.plans.len(), fts = party.name, "job submitted");
+        if !enabled!(target: "work", Level::DEBUG) {
+            return;
+        }
+        // The one that is kept: the job went with it a moment ago.
+        let token =
+            party.bearer.bearer(Freshness::Kept).await.ok().map(|token| token.fingerprint().to_string());
+        for plan in &job.plans {
+            debug!(target: "work", request = %plan.request.id, job = %job.id, fts = party.name, token, "submitted");
+        }
     }
 
     /// Nothing more goes to this FTS before it has answered again.

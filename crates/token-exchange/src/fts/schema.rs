@@ -58,6 +58,7 @@ pub(super) const USED: [Used; 6] = [
             "start_time",
             "finish_time",
             "start_time",
+            "file_metadata",
         ],
     ),
 ];

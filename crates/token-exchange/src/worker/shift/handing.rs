@@ -109,6 +109,7 @@ impl Shift<'_> {
                 match fate {
                     Fate::Release { state, source, destination } => {
                         debug!(
+                            target: "work",
                             job,
                             file,
                             state,

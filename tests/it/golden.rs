@@ -2,7 +2,7 @@
 //! reference, and one in which every rule of choice matters (`rucio/make_choices.py`).
 //!
 //! `RUCIO_DATABASE` and `RUCIO_GOLDEN` name another database and its golden file instead. Prints `golden: passed/total` and the name
-//! of every request that did not pass, and the same of the second. The same on PostgreSQL is in `rucio_postgres`.
+//! of every request that did not pass, and the same of the second; and each difference by design with its reason and the number of cases. The same on PostgreSQL is in `rucio_postgres`.
 
 use std::process::ExitCode;
 
@@ -28,6 +28,9 @@ async fn main() -> ExitCode {
                         compared.rows,
                         compared.row_failures.len()
                     );
+                }
+                for (reason, cases) in &compared.by_design {
+                    println!("{name}, by design: {cases} x {}", reason.words());
                 }
                 passed += good;
                 failed += compared.failures.len() + compared.row_failures.len();

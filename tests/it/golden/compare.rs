@@ -1,22 +1,11 @@
 //! The comparison, request by request and table by table.
 //!
-//! Differences by design, in this one place, each with its reason:
-//! - `params.id_generator` and `params.sid` are ours: a job whose id is known before the POST can be found after a crash.
-//! - No `source_tokens` and `destination_tokens`: the endpoint tokens are got behind FTS, one per endpoint.
-//! - Extra sources of a multi-source file may come in another order where ranking and distance are equal: Rucio's is random.
-//! - How files are cut into jobs: any job holds only files with equal parameters, which are compared here file by file.
-//! - A file that may not go by token (a side that is not `davs`, or an RSE without `oidc_support`) is left in `Q` for Rucio's
-//!   own submitter, where Rucio's submits it with a certificate: never a silent change of authentication. Nor is anything made for
-//!   its hops.
-//! - `sources.url` and `sources.dest_rse_id` of a request that was tried before are those that are posted now; Rucio keeps those of the
-//!   first try, by whose URL its poller does not find the source.
-//! - Sources that are equal in every way are taken by age; Rucio takes them as its database happens to give them, which is the same
-//!   order on a SQLite database that was filled once.
-//! - `requests.err_msg` says why a request was ended; Rucio leaves it empty.
-//!
-//! A request that was tried before takes the source that failed again only with `retry_same_source`, which is set here.
+//! What may differ, and why, stands in `reason.rs`; anything else fails. Sources that are equal in every way are taken by age, and Rucio takes
+//! them as its database happens to give them, which is the same order on a SQLite database that was filled once. A request that was
+//! tried before takes the source that failed again only with `retry_same_source`, which is set here.
 
 mod golden;
+mod reason;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -28,6 +17,8 @@ use testbed::fts::SubmitFault;
 use testbed::grid::{Grid, GridSettings};
 
 use golden::{Golden, GoldenRequest};
+pub(crate) use reason::ByDesign;
+use reason::{Reason, reasons};
 
 /// A Rucio database, and what Rucio's own submitter made of it.
 pub(crate) struct Case {
@@ -45,6 +36,8 @@ pub(crate) struct Compared {
     pub(crate) rows: usize,
     /// The rows that differ, of the tables that the golden file has.
     pub(crate) row_failures: Vec<String>,
+    /// How often each difference by design was met.
+    pub(crate) by_design: ByDesign,
 }
 
 /// What we made of one request.
@@ -87,6 +80,7 @@ impl Case {
         grid.fts.set_submit_fault(SubmitFault::TakeAll);
         grid.fts.record();
         let before = tables::source_urls(&grid).await?;
+        let said_before = said_why(&grid).await?;
         let config = std::fs::read_to_string(grid.conveyor_config())?;
         std::fs::write(grid.conveyor_config(), config.replacen("[rucio]\n", "[rucio]\nvos = [\"*\"]\n", 1))?;
         let mut conveyor = grid.conveyor(&["--run-once", "--json"]);
@@ -98,16 +92,20 @@ impl Case {
         let posted = posted(&grid);
         let without_tokens = without_tokens(&grid).await?;
         let left = left_by_design(&golden, &ours, &without_tokens);
-        let mut failures = Vec::new();
+        let (mut failures, mut by_design) = (Vec::new(), ByDesign::new());
         for theirs in &golden.requests {
-            let by_design = theirs.job.is_some_and(|job| left.contains(&job));
-            let differences =
-                if by_design { Vec::new() } else { differences(theirs, &golden, &ours, &posted) };
+            if theirs.job.is_some_and(|job| left.contains(&job)) {
+                *by_design.entry(Reason::Certificate).or_default() += 1;
+                continue;
+            }
+            let differences = differences(theirs, &golden, &ours, &posted, &mut by_design);
             if !differences.is_empty() {
                 let destination = theirs.destination().unwrap_or("?");
                 failures.push(format!("{} > {destination}: {}", theirs.name, differences.join("; ")));
             }
         }
+        *by_design.entry(Reason::JobCut).or_default() += cut_otherwise(&golden, &ours, &grid);
+        *by_design.entry(Reason::Why).or_default() += said_why(&grid).await?.saturating_sub(said_before);
         let left: HashSet<String> = golden
             .requests
             .iter()
@@ -115,8 +113,9 @@ impl Case {
             .map(|request| request.name.clone())
             .collect();
         let (rows, row_failures) =
-            tables::compare(&grid, &golden.tables, &left, &without_tokens, &before).await?;
-        Ok(Compared { requests: golden.requests.len(), failures, rows, row_failures })
+            tables::compare(&grid, &golden.tables, &left, &without_tokens, &before, &mut by_design).await?;
+        by_design.retain(|_, cases| *cases > 0);
+        Ok(Compared { requests: golden.requests.len(), failures, rows, row_failures, by_design })
     }
 }
 
@@ -200,16 +199,16 @@ fn differences(
     golden: &Golden,
     ours: &[Ours],
     posted: &HashMap<String, (Value, Value)>,
+    by_design: &mut ByDesign,
 ) -> Vec<String> {
     let Some(mine) = same(theirs, ours) else {
         return vec!["it is not in our database".into()];
     };
     let mut found = Vec::new();
-    let mut compare = |what: &str, theirs: Value, ours: Value| {
-        let (theirs, ours) = (timeless(theirs), timeless(ours));
-        if theirs != ours {
-            found.push(format!("{what}: Rucio {theirs}, ours {ours}"));
-        }
+    let hop = mine.id != theirs.request_id;
+    let mut compare = |what: &str, theirs: Value, ours: Value| match reasons(what, &theirs, &ours, hop) {
+        Ok(reasons) => reasons.into_iter().for_each(|reason| *by_design.entry(reason).or_default() += 1),
+        Err(()) => found.push(format!("{what}: Rucio {theirs}, ours {ours}")),
     };
     compare("state", theirs.state.clone().into(), mine.state.clone().into());
     compare("source RSE", theirs.source_rse.clone().into(), mine.source_rse.clone().into());
@@ -219,46 +218,38 @@ fn differences(
         (Some(_), None) => found.push("not posted".into()),
         (None, Some(_)) => found.push("posted, which Rucio did not".into()),
         (Some(file), Some((our_file, our_params))) => {
-            let (mut theirs_by_key, mut ours_by_key) = (comparable(file), comparable(our_file));
-            if mine.id != theirs.request_id {
-                for entry in [&mut theirs_by_key, &mut ours_by_key] {
-                    entry.entry("metadata".into()).or_default()["request_id"] = Value::Null;
-                }
-            }
-            let keys: BTreeSet<String> = theirs_by_key.keys().chain(ours_by_key.keys()).cloned().collect();
-            for key in keys {
+            let empty = serde_json::Map::new();
+            let [theirs_by_key, ours_by_key] =
+                [file, our_file].map(|file| file.as_object().unwrap_or(&empty));
+            for key in theirs_by_key.keys().chain(ours_by_key.keys()).collect::<BTreeSet<_>>() {
                 let [theirs, ours] =
-                    [&mut theirs_by_key, &mut ours_by_key].map(|e| e.remove(&key).unwrap_or_default());
-                compare(&key, theirs, ours);
+                    [theirs_by_key, ours_by_key].map(|file| file.get(key).cloned().unwrap_or_default());
+                compare(key, theirs, ours);
             }
             let params = theirs.job.and_then(|job| golden.jobs.get(job)).map(|job| job.params.clone());
-            let mut ours = our_params.clone();
-            if let Some(ours) = ours.as_object_mut() {
-                ours.remove("id_generator");
-                ours.remove("sid");
-            }
-            compare("params", params.unwrap_or_default(), ours);
+            compare("params", params.unwrap_or_default(), our_params.clone());
         }
     }
     found
 }
 
-/// A file entry with the order of the sources after the first taken out.
-fn comparable(file: &Value) -> BTreeMap<String, Value> {
-    let mut entry: BTreeMap<String, Value> =
-        file.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-    let sources = entry.get_mut("sources").and_then(Value::as_array_mut);
-    if let Some(rest) = sources.and_then(|list| list.get_mut(1..)) {
-        rest.sort_by_key(ToString::to_string);
-    }
-    entry
+/// How many requests say why they were ended.
+async fn said_why(grid: &Grid) -> Result<usize> {
+    let rows = grid.rucio.texts("SELECT id FROM requests WHERE err_msg IS NOT NULL").await?;
+    Ok(rows.len())
 }
 
-/// Without the time that Rucio adds to a path on tape where one was tried before.
-fn timeless(value: Value) -> Value {
-    match value {
-        Value::String(text) => tables::timeless(&text).into(),
-        Value::Array(list) => list.into_iter().map(timeless).collect(),
-        value => value,
+/// How many of Rucio's jobs have no job of ours with the same files.
+fn cut_otherwise(golden: &Golden, ours: &[Ours], grid: &Grid) -> usize {
+    let mut theirs: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+    for request in &golden.requests {
+        if let (Some(job), Some(mine)) = (request.job, same(request, ours).filter(|mine| mine.state != "Q")) {
+            theirs.entry(job).or_default().insert(mine.id.clone());
+        }
     }
+    let id = |file: &Value| file["metadata"]["request_id"].as_str().unwrap_or_default().to_owned();
+    let recorded = grid.fts.recorded();
+    let ours: BTreeSet<BTreeSet<String>> =
+        recorded.iter().map(|job| job["files"].as_array().into_iter().flatten().map(id).collect()).collect();
+    theirs.values().filter(|files| !ours.contains(*files)).count()
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use testbed::grid::Grid;
 
 use super::golden::GoldenTable;
+use super::reason::{ByDesign, Reason};
 
 /// What a message has of one run only.
 const OF_ONE_RUN: [&str; 4] = ["request-id", "external-id", "external-host", "queued_at"];
@@ -28,6 +29,7 @@ pub(super) async fn compare(
     left: &HashSet<String>,
     without_tokens: &BTreeSet<String>,
     before: &HashSet<Vec<String>>,
+    by_design: &mut ByDesign,
 ) -> Result<(usize, Vec<String>)> {
     let (mut total, mut failures) = (0, Vec::new());
     for (name, table) in tables {
@@ -40,10 +42,20 @@ pub(super) async fn compare(
             let rows = rows.iter().filter(|row| !counted(row) && !of_left(row));
             let mut lines: BTreeMap<String, usize> = BTreeMap::new();
             for row in rows {
-                *lines.entry(line(name, row, before)).or_default() += 1;
+                *lines.entry(line(name, row, before).0).or_default() += 1;
             }
             lines
         };
+        let known: HashSet<&Vec<String>> = table.rows.iter().collect();
+        for row in &ours {
+            if counted(row) || of_left(row) {
+                *by_design.entry(Reason::Certificate).or_default() += 1;
+            } else if !known.contains(row) {
+                for reason in line(name, row, before).1 {
+                    *by_design.entry(reason).or_default() += 1;
+                }
+            }
+        }
         let (theirs, ours) = (lines(&table.rows), lines(&ours));
         total += theirs.values().sum::<usize>();
         for line in theirs.keys().chain(ours.keys()).collect::<BTreeSet<_>>() {
@@ -70,23 +82,36 @@ fn is_of(row: &[String], file: &str) -> bool {
     row.first().is_some_and(named) || told()
 }
 
-/// A row as one line. JSON in it is written in one way, and what is of one run only is taken out.
-fn line(table: &str, row: &[String], before: &HashSet<Vec<String>>) -> String {
+/// A row as one line, and for which reasons something was taken out. JSON in it is written in one way.
+fn line(table: &str, row: &[String], before: &HashSet<Vec<String>>) -> (String, BTreeSet<Reason>) {
+    let mut reasons = BTreeSet::new();
     let cell = |(at, cell): (usize, &String)| {
         // Destination and URL of an earlier try, which Rucio leaves standing.
         let stands = table == "sources" && (at == 2 || at == 3);
         if stands && before.iter().any(|old| old[0] == row[0] && old[1] == row[1]) {
+            reasons.insert(Reason::TriedBefore);
             return "(tried before)".to_owned();
         }
         match serde_json::from_str::<Value>(cell) {
             Ok(Value::Object(mut object)) => {
+                let before = object.len();
                 object.retain(|key, _| !OF_ONE_RUN.contains(&key.as_str()));
+                if object.len() < before {
+                    reasons.insert(Reason::OneRun);
+                }
                 Value::Object(object).to_string()
             }
-            _ => timeless(cell),
+            _ => {
+                let without = timeless(cell);
+                if without != *cell {
+                    reasons.insert(Reason::Time);
+                }
+                without
+            }
         }
     };
-    row.iter().enumerate().map(cell).collect::<Vec<_>>().join(" | ")
+    let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join(" | ");
+    (line, reasons)
 }
 
 /// Without a time (ten digits) after the last `_`.

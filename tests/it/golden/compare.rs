@@ -17,8 +17,7 @@ use testbed::fts::SubmitFault;
 use testbed::grid::{Grid, GridSettings};
 
 use golden::{Golden, GoldenRequest};
-pub(crate) use reason::ByDesign;
-use reason::{Reason, reasons};
+use reason::{ByDesign, Reason, reasons};
 
 /// A Rucio database, and what Rucio's own submitter made of it.
 pub(crate) struct Case {
@@ -37,7 +36,17 @@ pub(crate) struct Compared {
     /// The rows that differ, of the tables that the golden file has.
     pub(crate) row_failures: Vec<String>,
     /// How often each difference by design was met.
-    pub(crate) by_design: ByDesign,
+    by_design: ByDesign,
+}
+
+impl Compared {
+    /// A line for each difference by design.
+    pub(crate) fn by_design(&self) -> Vec<String> {
+        self.by_design
+            .iter()
+            .map(|(reason, cases)| format!("by design: {cases} x {}", reason.words()))
+            .collect()
+    }
 }
 
 /// What we made of one request.

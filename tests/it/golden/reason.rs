@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::tables;
 
 /// How often each was met.
-pub(crate) type ByDesign = BTreeMap<Reason, usize>;
+pub(super) type ByDesign = BTreeMap<Reason, usize>;
 
 /// A difference by design.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reason {
+pub(super) enum Reason {
     JobId,
     EndpointTokens,
     HopId,
@@ -31,7 +31,7 @@ const OF_VALUES: [Reason; 5] =
 
 impl Reason {
     /// What differs, and why.
-    pub(crate) fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::JobId => {
                 "`params.id_generator` and `params.sid` are ours alone: a job whose id is known before the POST can be found after a crash"

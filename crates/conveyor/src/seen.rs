@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::metrics::Family;
+use daemon::page::{Cell, Section, span};
 use daemon::{Observed, Work};
 use fts_client::FtsError;
 use token_core::{Clock, UnixSeconds};
@@ -157,6 +158,57 @@ impl Observed for Seen {
         }
         families.push(up);
         families
+    }
+
+    fn sections(&self) -> Vec<Section> {
+        let (state, now) = (self.lock(), self.clock.now());
+        let of_fts = |(fts, vos): (&String, &Fts)| {
+            let trouble = vos.iter().find_map(|(vo, why)| why.as_ref().map(|why| (vo, why)));
+            let posts =
+                state.done.fts.iter().filter(|(url, _)| host(url) == *fts).map(|(_, posts)| posts.submitted);
+            let submitted = Cell::text(posts.sum::<usize>());
+            match trouble {
+                None => vec![Cell::text(fts), Cell::good("used"), submitted, Cell::text("")],
+                Some((vo, why)) => {
+                    vec![
+                        Cell::text(fts),
+                        Cell::bad("can't be used"),
+                        submitted,
+                        Cell::text(format!("VO {vo}: {why}")),
+                    ]
+                }
+            }
+        };
+        let of_vo = |(vo, of): (&String, &Vo)| {
+            let oldest = of.oldest.map_or_else(|| "-".to_owned(), |at| span(at.until(now).as_secs()));
+            let open = if of.open > 0 { Cell::bad(of.open) } else { Cell::text(of.open) };
+            let walked =
+                of.walked_at.map_or_else(String::new, |at| format!("{} ago", span(at.until(now).as_secs())));
+            vec![Cell::text(vo), Cell::text(of.queued), Cell::text(oldest), open, Cell::text(walked)]
+        };
+        let left = state.vos.iter().flat_map(|(vo, of)| {
+            of.left.iter().map(move |(why, count)| vec![Cell::text(vo), Cell::text(count), Cell::text(why)])
+        });
+        vec![
+            Section {
+                title: "FTS",
+                head: &["FTS", "state", "submitted", "last error"],
+                rows: state.fts.iter().map(of_fts).collect(),
+                none: "no FTS was needed yet",
+            },
+            Section {
+                title: "Rucio's queue, as it was last walked over",
+                head: &["VO", "requests", "oldest", "fate not known", "walked"],
+                rows: state.vos.iter().map(of_vo).collect(),
+                none: "it was not walked over yet",
+            },
+            Section {
+                title: "Left in the queue",
+                head: &["VO", "requests", "why"],
+                rows: left.collect(),
+                none: "nothing was left",
+            },
+        ]
     }
 
     fn line(&self) -> String {

@@ -39,11 +39,13 @@ pub struct ListenSettings {
     pub enabled: bool,
     /// Address and port, where not the daemon's own on loopback; port 0 is any that is free, which a line of log names.
     pub listen: Option<SocketAddr>,
+    /// Whether there is a page for people, too, at `/`.
+    pub status_page: bool,
 }
 
 impl Default for ListenSettings {
     fn default() -> Self {
-        Self { enabled: true, listen: None }
+        Self { enabled: true, listen: None, status_page: false }
     }
 }
 
@@ -71,7 +73,8 @@ impl ListenSettings {
             }
         };
         let address = listener.local_addr().map_or_else(|_| listen.to_string(), |at| at.to_string());
-        info!("metrics and health at http://{address}/metrics, /livez and /readyz");
+        let page = self.status_page;
+        info!(page, "metrics and health at http://{address}/metrics, /livez and /readyz");
         let room = Arc::new(Semaphore::new(MOST));
         loop {
             let accepted = tokio::select! {
@@ -82,7 +85,7 @@ impl ListenSettings {
                 (Ok((stream, _)), Ok(place)) => {
                     let watch = Arc::clone(&watch);
                     tokio::spawn(async move {
-                        converse(stream, watch).await;
+                        converse(stream, watch, page).await;
                         drop(place);
                     });
                 }
@@ -98,13 +101,13 @@ impl ListenSettings {
 }
 
 /// One question and its answer.
-async fn converse(stream: TcpStream, watch: Arc<Watch>) {
+async fn converse(stream: TcpStream, watch: Arc<Watch>, page: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
         let watch = Arc::clone(&watch);
         async move {
             let accept =
                 request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let answer = answer::answer(&watch, request.method(), request.uri().path(), accept).await;
+            let answer = answer::answer(&watch, page, request.method(), request.uri().path(), accept).await;
             Ok::<_, Infallible>(response(answer))
         }
     });
@@ -129,6 +132,12 @@ fn response(answer: Answer) -> Response<Full<Bytes>> {
         ("content-type", answer.content_type),
         ("cache-control", "no-store"),
         ("x-content-type-options", "nosniff"),
+        // The page has its own style in it and nothing else; nobody puts it into a frame.
+        (
+            "content-security-policy",
+            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        ("referrer-policy", "no-referrer"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }

@@ -11,6 +11,7 @@ pub mod logs;
 pub mod metrics;
 pub mod mysql;
 mod notify;
+pub mod page;
 mod pool;
 pub mod postgres;
 mod reload;

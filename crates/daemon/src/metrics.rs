@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use token_core::http::printable;
 
 pub use issuers::Issuers;
+pub(crate) use issuers::{IssuerStatus, plain};
 pub(crate) use process::of_process;
 
 /// The `Content-Type` of [`text`].

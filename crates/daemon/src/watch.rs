@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::http::ListenSettings;
 use crate::metrics::{Family, Issuers, of_process, text};
 use crate::notify;
+use crate::page::Section;
 use crate::vitals::{Check, Vitals};
 
 /// What takes statements is looked up at most so often, however often it is asked for.
@@ -31,6 +32,9 @@ pub trait Observed: Send + Sync + 'static {
 
     /// What it does, in one line.
     fn line(&self) -> String;
+
+    /// Its own tables of the status page.
+    fn sections(&self) -> Vec<Section>;
 }
 
 /// A daemon that can be watched.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use daemon::metrics::Family;
+use daemon::page::{Cell, Section, span};
 use daemon::{Observed, Work};
 use token_core::{Clock, UnixSeconds};
 
@@ -13,6 +14,9 @@ use crate::fresh::renewer::Outcome;
 use crate::fts::FtsDatabase;
 use crate::fts::look::{Backlog, Leases};
 use crate::worker::Report;
+
+/// Most rows of a table of the status page.
+const MOST: usize = 100;
 
 /// What is seen.
 pub struct Seen {
@@ -126,6 +130,55 @@ impl Observed for Seen {
             let mut state = self.lock();
             (state.backlog, state.leases) = (backlog, leases);
         })
+    }
+
+    fn sections(&self) -> Vec<Section> {
+        let (state, now) = (self.lock(), self.clock.now());
+        let groups = state.backlog.iter().flatten();
+        let waiting = groups.take(MOST).map(|group| {
+            let why = match (group.leased, &group.message) {
+                (true, _) => Cell::text("a worker has them in hand"),
+                (false, Some(why)) => Cell::bad(why),
+                (false, None) => Cell::text("nobody has looked at them yet"),
+            };
+            let oldest = group.oldest.map_or_else(|| "-".to_owned(), |at| span(at.until(now).as_secs()));
+            vec![Cell::text(group.files), Cell::text(oldest), why]
+        });
+        let Report { released, failed, cancelled, lost, .. } = &state.done;
+        let done = [
+            ("files released", *released as u64),
+            ("files failed", *failed as u64),
+            ("files cancelled", *cancelled as u64),
+            ("leases lost to other workers", *lost as u64),
+            ("tokens renewed", state.renewed),
+            ("renewals that failed and are tried again", state.not_renewed),
+            ("refresh requests answered", state.answered),
+            ("refresh requests refused", state.refused),
+        ];
+        let by_fts =
+            state.failed_by_fts.iter().take(MOST).map(|((side, endpoint), files)| {
+                vec![Cell::text(endpoint), Cell::text(side), Cell::bad(files)]
+            });
+        vec![
+            Section {
+                title: "Backlog: files that wait for their tokens",
+                head: &["files", "oldest", "why"],
+                rows: waiting.collect(),
+                none: "no file waits",
+            },
+            Section {
+                title: "Done since the start",
+                head: &["what", "count"],
+                rows: done.map(|(what, count)| vec![Cell::text(what), Cell::text(count)]).into(),
+                none: "",
+            },
+            Section {
+                title: "Failed by FTS for a token's reason",
+                head: &["endpoint", "side", "files"],
+                rows: by_fts.collect(),
+                none: "none since the start",
+            },
+        ]
     }
 
     fn line(&self) -> String {

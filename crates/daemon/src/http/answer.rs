@@ -8,6 +8,7 @@ use crate::metrics::CONTENT_TYPE;
 use crate::vitals::Check;
 use crate::watch::{Watch, is_ready};
 
+const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// An answer.
@@ -18,7 +19,7 @@ pub(super) struct Answer {
 }
 
 /// Answers.
-pub(super) async fn answer(watch: &Watch, method: &Method, path: &str, accept: &str) -> Answer {
+pub(super) async fn answer(watch: &Watch, page: bool, method: &Method, path: &str, accept: &str) -> Answer {
     let text = |status, body: &str| Answer { status, content_type: TEXT, body: body.to_owned() };
     if !matches!(*method, Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
@@ -34,6 +35,9 @@ pub(super) async fn answer(watch: &Watch, method: &Method, path: &str, accept: &
         "/readyz" => {
             let checks = watch.readiness();
             health(is_ready(&checks), &checks, accept)
+        }
+        "/" if page => {
+            Answer { status: StatusCode::OK, content_type: HTML, body: crate::page::page(watch).await }
         }
         "/" => {
             text(StatusCode::OK, &format!("{} {}: /metrics /livez /readyz\n", watch.program, watch.version))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use token_core::{CallCounts, Clock, GuardStatus, Holding, OAuthClient, TokenKeeper};
+use token_core::{CallCounts, Clock, GuardStatus, Holding, OAuthClient, TokenKeeper, UnixSeconds};
 
 use super::Family;
 use crate::settings::IssuerSettings;
@@ -25,6 +25,16 @@ pub(crate) struct IssuerStatus {
     calls: Vec<CallCounts>,
 }
 
+impl IssuerStatus {
+    /// How many calls there were, and how many of them gave nothing.
+    pub(crate) fn calls_and_failures(&self) -> (u64, u64) {
+        let outcomes = self.calls.iter().flat_map(|calls| &calls.outcomes);
+        outcomes.fold((0, 0), |(all, failed), (outcome, count)| {
+            (all + count, failed + if *outcome == "ok" { 0 } else { *count })
+        })
+    }
+}
+
 impl Issuers {
     /// These clients; several may be at one issuer.
     pub fn new(clients: Vec<Arc<OAuthClient>>, keeper: Arc<TokenKeeper>, clock: Arc<dyn Clock>) -> Self {
@@ -39,6 +49,11 @@ impl Issuers {
                 client.guard().set_rate(settings.calls_per_s, settings.burst);
             }
         }
+    }
+
+    /// The time that they go by.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.clock.now()
     }
 
     /// The tokens that are kept and have not ended.

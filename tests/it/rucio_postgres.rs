@@ -33,7 +33,28 @@ async fn rucios_poller_and_finisher_bring_every_rule_to_ok() {
     let outcome = run_to_end(&grid, Trouble::default()).await.unwrap();
     assert!(outcome.is_whole() && outcome.submitted == 460, "{outcome:?}");
     expect_all_once(&grid).await;
+    let submitted =
+        programs::lines(&grid, "SELECT id, external_id FROM requests WHERE state = 'S' ORDER BY id LIMIT 1")
+            .await;
+    let (request, job) = submitted[0].split_once(' ').unwrap();
+    expect_traced(&grid, request, job, false).await;
     programs::expect_closed(&grid, &server.programs).await;
+    expect_traced(&grid, request, job, true).await;
+}
+
+/// `conveyor trace` finds the request by its id and by its job's, before Rucio has archived it and after.
+async fn expect_traced(grid: &Grid, request: &str, job: &str, archived: bool) {
+    for id in [request, job] {
+        let output = conveyor(grid, &["trace", id, "--json"]).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let traced: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let requests = traced["requests"].as_array().unwrap();
+        let plain = request.replace('-', "");
+        let found = requests.iter().find(|found| found["request"] == *plain);
+        let found = found.unwrap_or_else(|| panic!("{id}: {traced}"));
+        assert_eq!((&found["job"], &found["archived"]), (&job.into(), &archived.into()), "{found}");
+        assert!(found["submitted_at"].is_string() && found["destination"].is_string(), "{found}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,20 @@ async fn the_commands_that_look_work_and_foretell_the_calls() {
         (&"SUBMITTED".into(), &"exchange".into()),
         "{released}"
     );
+    let request = "0123456789abcdef0123456789abcdef";
+    site.change("UPDATE t_job SET submit_time = '2026-03-04 05:06:07'").await;
+    site.change(&format!(
+        "UPDATE t_file SET file_metadata = '{{\"request_id\": \"{request}\"}}' WHERE file_id = {id}"
+    ))
+    .await;
+    let traced = told(&site, &["trace", &id, "--json"]).await;
+    assert_eq!(told(&site, &["trace", request, "--json"]).await["files"], traced["files"]);
+    let [file] = traced["files"].as_array().unwrap().as_slice() else { panic!("{traced}") };
+    let submitted = file["submitted_at"].as_str().unwrap();
+    assert!(submitted.starts_with("2026-03-04 05:06:07") && file["state"] == "SUBMITTED", "{traced}");
+    let made_of = &traced["tokens"][file["source_token"].as_str().unwrap()]["made_of"];
+    let by_token = told(&site, &["trace", made_of.as_str().unwrap(), "--json"]).await;
+    assert!(by_token["files"].as_array().unwrap().contains(file), "{by_token}");
     let life = released["source"]["token"]["lives_s"].as_i64().unwrap();
     assert!((3300..=3600).contains(&life), "{released}");
     let status = told(&site, &["status", "--json"]).await;

@@ -10,7 +10,7 @@ const EXACT_S: i64 = 3;
 /// Beyond this, tokens are refused or renewed too late.
 const WRONG_S: i64 = 30;
 const CHECK: &str = "clock";
-const TODO: &str = "compare both hosts with their time servers (`chronyc tracking`)";
+const CURE: &str = "compare both hosts with their time servers (`chronyc tracking`)";
 
 /// By how many seconds another clock is ahead of ours; negative: behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub fn own(of: &str, offset: Offset) -> Finding {
     let said = told(offset.0);
     match offset.0.abs() {
         0..=EXACT_S => Finding::good(of, CHECK, "as ours"),
-        off if off <= WRONG_S => Finding::doubt(of, CHECK, format!("{said} ours"), TODO),
-        _ => Finding::bad(of, CHECK, format!("{said} ours: tokens are not valid yet or ended already"), TODO),
+        off if off <= WRONG_S => Finding::doubt(of, CHECK, format!("{said} ours"), CURE),
+        _ => Finding::bad(of, CHECK, format!("{said} ours: tokens are not valid yet or ended already"), CURE),
     }
 }
 
@@ -50,9 +50,9 @@ pub fn between(issuer: &str, issuers: Offset, taker: &str, takers: Offset) -> Op
             taker,
             CHECK,
             format!("{said}: a fresh token is not valid there before that time has passed"),
-            TODO,
+            CURE,
         ),
-        _ => Finding::doubt(taker, CHECK, format!("{said}: tokens end there that much earlier"), TODO),
+        _ => Finding::doubt(taker, CHECK, format!("{said}: tokens end there that much earlier"), CURE),
     })
 }
 

@@ -56,10 +56,10 @@ impl Rucio {
             let sums = Statement::new(&sums).with(resolution).with(&after).with(&until);
             for row in self.database.fetch(sums).await.during(WHAT)? {
                 let (done, failed) = tried.entry(RseId(row.id(0).during(WHAT)?)).or_default();
-                *done += row.integer(1).during(WHAT)?;
-                *failed += row.integer(2).during(WHAT)?;
+                *done = done.saturating_add(row.integer(1).during(WHAT)?);
+                *failed = failed.saturating_add(row.integer(2).during(WHAT)?);
             }
-            from = newest + resolution;
+            from = newest.saturating_add(resolution);
         }
         Ok(FailureRates(tried.into_iter().map(|(rse, (done, failed))| (rse, rate(done, failed))).collect()))
     }

@@ -255,3 +255,38 @@ impl Topology {
         self.rses.is_empty()
     }
 }
+
+#[cfg(test)]
+impl Rse {
+    /// One of no particular kind.
+    pub(crate) fn plain(name: &str) -> Self {
+        Self {
+            id: RseId(name.into()),
+            name: name.into(),
+            tape: false,
+            deterministic: true,
+            staging_area: false,
+            availability_read: true,
+            attributes: HashMap::new(),
+            protocols: Vec::new(),
+            columns: HashMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Protocol {
+    /// One of no particular kind, for third-party copies both ways.
+    pub(crate) fn plain(scheme: &str, prefix: &str) -> Self {
+        Self {
+            scheme: scheme.into(),
+            hostname: "h".into(),
+            port: 443,
+            prefix: prefix.into(),
+            implementation: "rucio.rse.protocols.gfal.Default".into(),
+            tpc_read: Some(1),
+            tpc_write: Some(1),
+            web_service_path: None,
+        }
+    }
+}

@@ -8,34 +8,19 @@ use crate::request::{Replica, RequestId};
 use crate::topology::Protocol;
 
 fn protocol(scheme: &str) -> Protocol {
-    Protocol {
-        scheme: scheme.into(),
-        hostname: "h".into(),
-        port: 1,
-        prefix: "/p".into(),
-        implementation: "rucio.rse.protocols.gfal.Default".into(),
-        tpc_read: Some(1),
-        tpc_write: Some(1),
-        web_service_path: None,
-    }
+    Protocol { port: 1, ..Protocol::plain(scheme, "/p") }
 }
 
 fn rse(name: &str) -> Rse {
     let attributes = [("fts", "https://fts:8446"), ("oidc_support", "true")];
     Rse {
-        id: RseId(name.into()),
-        name: name.into(),
-        tape: false,
-        deterministic: true,
-        staging_area: false,
-        availability_read: true,
         attributes: attributes
             .into_iter()
             .chain([(name, "true")])
             .map(|(k, v)| (k.into(), v.into()))
             .collect(),
         protocols: vec![protocol("davs")],
-        columns: HashMap::new(),
+        ..Rse::plain(name)
     }
 }
 

@@ -114,29 +114,12 @@ mod tests {
     use daemon::doctor::Level;
 
     use super::*;
-    use crate::topology::RseId;
 
     fn rse(name: &str, attributes: &[(&str, &str)], schemes: &[(&str, &str)]) -> Rse {
-        let protocol = |(scheme, prefix): &(&str, &str)| Protocol {
-            scheme: (*scheme).into(),
-            hostname: "h".into(),
-            port: 443,
-            prefix: (*prefix).into(),
-            implementation: String::new(),
-            tpc_read: Some(1),
-            tpc_write: Some(1),
-            web_service_path: None,
-        };
         Rse {
-            id: RseId(name.into()),
-            name: name.into(),
-            tape: false,
-            deterministic: true,
-            staging_area: false,
-            availability_read: true,
             attributes: attributes.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-            protocols: schemes.iter().map(protocol).collect(),
-            columns: HashMap::new(),
+            protocols: schemes.iter().map(|(scheme, prefix)| Protocol::plain(scheme, prefix)).collect(),
+            ..Rse::plain(name)
         }
     }
 

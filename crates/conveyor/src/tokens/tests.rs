@@ -1,27 +1,15 @@
 use super::*;
-use crate::topology::RseId;
 
 fn rse(name: &str, attributes: &[(&str, &str)], protocols: &[(&str, &str, i64, &str)]) -> Rse {
     let protocol = |(scheme, host, port, prefix): &(&str, &str, i64, &str)| Protocol {
-        scheme: (*scheme).into(),
         hostname: (*host).into(),
         port: *port,
-        prefix: (*prefix).into(),
-        implementation: "rucio.rse.protocols.gfal.Default".into(),
-        tpc_read: Some(1),
-        tpc_write: Some(1),
-        web_service_path: None,
+        ..Protocol::plain(scheme, prefix)
     };
     Rse {
-        id: RseId(name.into()),
-        name: name.into(),
-        tape: false,
-        deterministic: true,
-        staging_area: false,
-        availability_read: true,
         attributes: attributes.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-        columns: std::collections::HashMap::new(),
         protocols: protocols.iter().map(protocol).collect(),
+        ..Rse::plain(name)
     }
 }
 

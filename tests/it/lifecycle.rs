@@ -1,12 +1,16 @@
 //! Both daemons under a service manager and its signals: what it is told, SIGHUP, and the two ways to end.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "watched_grid.rs"]
+mod watched_grid;
+
 use std::time::{Duration, Instant};
 
 use testbed::fts::SubmitFault;
-use testbed::grid::{Grid, GridSettings, Signal, signal, terminate};
+use testbed::grid::{Grid, Signal, signal, terminate};
 use testbed::told::{Told, sample};
 use tokio::net::UnixDatagram;
+use watched_grid::{grid, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_manager_is_told_and_its_watchdog_fed() {
@@ -165,18 +169,4 @@ async fn await_message(socket: &UnixDatagram, begins: &str, within: Duration) ->
 async fn states(grid: &Grid, state: &str) -> usize {
     let states = grid.rucio.states().await.unwrap();
     states.get(state).map_or(0, |count| usize::try_from(*count).unwrap())
-}
-
-async fn grid(name: &str) -> (tempfile::TempDir, Grid) {
-    let folder = tempfile::Builder::new().prefix(name).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let grid = Grid::start(GridSettings::new(folder.path().join("grid"))).await.unwrap();
-    (folder, grid)
-}
-
-async fn until(what: &str, seen: impl AsyncFn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !seen().await {
-        assert!(Instant::now() < end, "not within a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

@@ -3,22 +3,24 @@
 
 #[path = "interop/needed.rs"]
 mod needed;
+#[path = "watched_grid.rs"]
+mod watched_grid;
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use needed::needed;
 use serde_json::Value;
-use testbed::grid::{Grid, GridSettings, terminate};
+use testbed::grid::terminate;
 use testbed::told::Told;
 use tokio::process::Command;
+use watched_grid::{grid, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_is_readable_on_a_telephone_and_on_a_desk_by_day_and_by_night() {
     let Some(chromium) = needed("CHROMIUM", "Chromium") else { return };
-    let folder = tempfile::Builder::new().prefix("page").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let grid = Grid::start(GridSettings::new(folder.path().join("grid"))).await.unwrap();
+    let (folder, grid) = grid("page").await;
     let [mut conveyor, mut exchange] = [grid.conveyor(&[]), grid.token_exchange(&[])];
     conveyor.env("CONVEYOR__HTTP__STATUS_PAGE", "true").env("CONVEYOR__SUBMIT__SLEEP_S", "1");
     exchange.env("TOKEN_EXCHANGE__HTTP__STATUS_PAGE", "true");
@@ -89,8 +91,7 @@ async fn the_page_is_readable_on_a_telephone_and_on_a_desk_by_day_and_by_night()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_no_page_unless_it_is_asked_for() {
-    let folder = tempfile::Builder::new().prefix("nopage").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let grid = Grid::start(GridSettings::new(folder.path().join("grid"))).await.unwrap();
+    let (_folder, grid) = grid("nopage").await;
     let daemon = grid.spawn(grid.token_exchange(&[]), "exchange.log").unwrap();
     let told = Told::by_log(&grid.folder.join("exchange.log")).await.unwrap();
     let (_, body) = told.get("/", "text/html").await.unwrap();
@@ -123,12 +124,4 @@ fn lightness(colour: &str) -> u32 {
         .take(3)
         .map(|part| part.parse::<u32>().unwrap())
         .sum()
-}
-
-async fn until(what: &str, seen: impl AsyncFn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !seen().await {
-        assert!(Instant::now() < end, "not within a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

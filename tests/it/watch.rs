@@ -1,13 +1,16 @@
 //! What both daemons tell of themselves over HTTP, on a grid in a box: metrics, liveness and readiness.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "watched_grid.rs"]
+mod watched_grid;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testbed::grid::{Grid, GridSettings, terminate};
+use testbed::grid::{Grid, terminate};
 use testbed::told::{Told, sample};
+use watched_grid::{grid, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_is_counted_and_every_metric_is_documented() {
@@ -207,18 +210,4 @@ fn described(metrics: &str) -> Described {
 
 async fn told(grid: &Grid, log: &str) -> Told {
     Told::by_log(&grid.folder.join(log)).await.unwrap()
-}
-
-async fn grid(name: &str) -> (tempfile::TempDir, Grid) {
-    let folder = tempfile::Builder::new().prefix(name).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let grid = Grid::start(GridSettings::new(folder.path().join("grid"))).await.unwrap();
-    (folder, grid)
-}
-
-async fn until(what: &str, seen: impl AsyncFn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !seen().await {
-        assert!(Instant::now() < end, "not within a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

@@ -1,11 +1,11 @@
 //! `conveyor trace`: from a request to its FTS job, and back. Nothing is written, and nobody but Rucio's database is asked.
 
-use daemon::Failure;
+use daemon::{Failure, terminal};
 use serde::Serialize;
 
 use crate::request::RequestId;
 use crate::rucio::Rucio;
-use crate::rucio::trace::Traced;
+use crate::rucio::trace::{MOST, Traced};
 
 /// Most earlier tries that are told.
 const MOST_TRIES: usize = 50;
@@ -15,6 +15,8 @@ const MOST_TRIES: usize = 50;
 struct Trace {
     requests: Vec<Traced>,
     previous: Vec<Traced>,
+    /// Whether there are, or may be, more than are told.
+    cut: bool,
 }
 
 /// Traces a request, or a job, on standard output.
@@ -47,18 +49,21 @@ pub(crate) async fn run(id: &str, json: bool, rucio: &Rucio) -> Result<(), Failu
 async fn found(id: &str, rucio: &Rucio) -> Result<Option<Trace>, crate::rucio::DatabaseError> {
     let requests = rucio.trace_job(id).await?;
     if !requests.is_empty() {
-        return Ok(Some(Trace { requests, previous: Vec::new() }));
+        let cut = requests.len() >= MOST;
+        return Ok(Some(Trace { requests, previous: Vec::new(), cut }));
     }
     let Some(request) = RequestId::parse(id) else { return Ok(None) };
     let Some(request) = rucio.trace_request(&request).await? else { return Ok(None) };
     let (mut previous, mut next) = (Vec::new(), request.previous.clone());
-    while let Some(id) = next.take().filter(|_| previous.len() < MOST_TRIES) {
+    while previous.len() < MOST_TRIES
+        && let Some(id) = next.take()
+    {
         if let Some(found) = rucio.trace_request(&id).await? {
             next.clone_from(&found.previous);
             previous.push(found);
         }
     }
-    Ok(Some(Trace { requests: vec![request], previous }))
+    Ok(Some(Trace { requests: vec![request], cut: next.is_some(), previous }))
 }
 
 #[expect(clippy::print_stdout, reason = "the trace is the data of this command")]
@@ -67,11 +72,12 @@ fn show(trace: &Trace, json: bool) {
         println!("{}", serde_json::to_string(trace).unwrap_or_default());
         return;
     }
-    for traced in &trace.requests {
-        lines("request", traced).iter().for_each(|line| println!("{line}"));
+    let requests = trace.requests.iter().flat_map(|traced| lines("request", traced));
+    for line in requests.chain(trace.previous.iter().flat_map(|traced| lines("before", traced))) {
+        println!("{}", terminal::line(&line));
     }
-    for traced in &trace.previous {
-        lines("before", traced).iter().for_each(|line| println!("{line}"));
+    if trace.cut {
+        println!("{:<12} only so many are told", "...");
     }
 }
 

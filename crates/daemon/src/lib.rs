@@ -1,7 +1,7 @@
 //! What the two daemons share: configuration files ([`config`]), logs ([`logs`]), signals ([`Shutdown`], [`Reload`]), the sections of
 //! the configuration that both have ([`settings`]), how a foreign database is opened ([`sqlite`], [`postgres`], [`mysql`]), what can be
-//! seen of a running daemon ([`Watch`], [`metrics`], [`http`]), what a set-up is looked over by ([`doctor`]), and how a process ends
-//! ([`Failure`]).
+//! seen of a running daemon ([`Watch`], [`metrics`], [`http`]), what a set-up is looked over by ([`doctor`]), what is printed for a person ([`terminal`]),
+//! and how a process ends ([`Failure`]).
 
 pub mod config;
 pub mod doctor;
@@ -18,6 +18,7 @@ mod reload;
 pub mod settings;
 mod shutdown;
 pub mod sqlite;
+pub mod terminal;
 mod vitals;
 mod watch;
 

@@ -1,5 +1,7 @@
 //! An explanation for people, or as JSON.
 
+use daemon::terminal;
+
 use super::Explanation;
 
 #[expect(clippy::print_stdout, reason = "the explanation is the data of this command")]
@@ -8,8 +10,9 @@ pub(super) fn show(explanation: &Explanation, json: bool) {
         println!("{}", serde_json::to_string(explanation).unwrap_or_default());
         return;
     }
-    for line in lines(explanation) {
-        println!("{line}");
+    // The job is told in several lines.
+    for line in lines(explanation).iter().flat_map(|lines| lines.split('\n')) {
+        println!("{}", terminal::line(line));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::request::RequestId;
 const WHAT: &str = "tracing a request";
 
 /// Most requests of one job that are told.
-const MOST: i64 = 1000;
+pub const MOST: usize = 1000;
 
 macro_rules! traced {
     ($table:literal, $condition:literal) => {
@@ -86,11 +86,12 @@ impl Rucio {
     /// # Errors
     /// When a statement fails.
     pub async fn trace_job(&self, job: &str) -> Result<Vec<Traced>, DatabaseError> {
+        let most = i64::try_from(MOST).unwrap_or(i64::MAX);
         for (archived, sql) in [
             (false, traced!("requests", "r.external_id = $1 ORDER BY r.created_at, r.id LIMIT $2")),
             (true, traced!("requests_history", "r.external_id = $1 ORDER BY r.created_at, r.id LIMIT $2")),
         ] {
-            let found = self.traced(Statement::new(sql).with(job).with(MOST), archived).await?;
+            let found = self.traced(Statement::new(sql).with(job).with(most), archived).await?;
             if !found.is_empty() {
                 return Ok(found);
             }

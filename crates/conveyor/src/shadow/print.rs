@@ -1,5 +1,7 @@
 //! What was found, for people or as JSON.
 
+use daemon::terminal;
+
 use super::Report;
 
 #[expect(clippy::print_stdout, reason = "the differences are the data of this command")]
@@ -9,7 +11,7 @@ pub(super) fn show(report: &Report, json: bool) {
         return;
     }
     for line in lines(report) {
-        println!("{line}");
+        println!("{}", terminal::line(&line));
     }
 }
 

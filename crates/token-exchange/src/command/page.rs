@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use daemon::Failure;
+use daemon::{Failure, terminal};
 use serde::Serialize;
 
 /// Lines of names and what they are.
@@ -12,7 +12,7 @@ pub(super) struct Page(String);
 impl Page {
     /// `name` and `text`, the texts below each other.
     pub(super) fn line(&mut self, name: &str, text: impl Display) {
-        let _ = writeln!(self.0, "{name:<14} {text}");
+        let _ = writeln!(self.0, "{name:<14} {}", terminal::line(&text.to_string()));
     }
 
     /// A line under the one before.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use token_core::UnixSeconds;
 
 use super::page::{Page, span};
-use crate::fts::trace::{Sought, TracedFile};
+use crate::fts::trace::{MOST, Sought, TracedFile};
 use crate::fts::{DatabaseError, FtsDatabase};
 
 /// Most tokens that are told.
@@ -18,6 +18,8 @@ pub(super) struct Trace {
     files: Vec<TracedFile>,
     /// By `token_id`, the tokens that these were made of among them.
     tokens: BTreeMap<String, TracedToken>,
+    /// Whether there are, or may be, more than are told.
+    cut: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +55,7 @@ pub(super) async fn trace(
     kinds: &[Sought],
     now: UnixSeconds,
 ) -> Result<Option<Trace>, DatabaseError> {
-    let mut found = Trace { files: Vec::new(), tokens: BTreeMap::new() };
+    let mut found = Trace { files: Vec::new(), tokens: BTreeMap::new(), cut: false };
     let mut ids = BTreeSet::new();
     for sought in kinds {
         if let Sought::Token(id) = sought {
@@ -62,13 +64,18 @@ pub(super) async fn trace(
         }
         if found.files.is_empty() {
             found.files = fts.trace(sought).await?;
+            found.cut = found.files.len() >= MOST;
         }
     }
     let of_files = |file: &TracedFile| [file.source_token.clone(), file.destination_token.clone()];
     ids.extend(found.files.iter().flat_map(of_files).flatten());
     while let Some(id) = ids.pop_first() {
-        if found.tokens.len() >= MOST_TOKENS || found.tokens.contains_key(&id) {
+        if found.tokens.contains_key(&id) {
             continue;
+        }
+        if found.tokens.len() >= MOST_TOKENS {
+            found.cut = true;
+            break;
         }
         let Some(token) = fts.token(&id).await? else { continue };
         let (how, made_of) = match fts.origin_of(&id).await? {
@@ -127,6 +134,9 @@ impl Trace {
                 (Some(how), None) => format!("got by {how}"),
                 (None, _) => "came with a job".to_owned(),
             });
+        }
+        if self.cut {
+            page.line("...", "only so many are told");
         }
         page
     }

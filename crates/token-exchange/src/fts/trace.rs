@@ -10,7 +10,7 @@ use super::{DatabaseError, During as _, FtsDatabase, schema};
 const WHAT: &str = "tracing";
 
 /// Most files that are told.
-pub const MOST: i64 = 1000;
+pub const MOST: usize = 1000;
 
 /// What is traced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl FtsDatabase {
             }
             Sought::Request(id) => files.then("f.file_metadata LIKE ?").with(format!("%{id}%")),
         };
-        let files = files.then(" ORDER BY f.file_id LIMIT ?").with(MOST);
+        let files = files.then(" ORDER BY f.file_id LIMIT ?").with(most());
         let rows = self.database.fetch(files).await.during(WHAT)?;
         let files: Vec<TracedFile> = rows.iter().map(read).collect::<Result<_, _>>().during(WHAT)?;
         Ok(match sought {
@@ -98,9 +98,13 @@ impl FtsDatabase {
         let made = Statement::new(
             "SELECT token_id FROM token_exchange_token WHERE subject_id = ? ORDER BY token_id LIMIT ?",
         );
-        let rows = self.database.fetch(made.with(id).with(MOST)).await.during(WHAT)?;
+        let rows = self.database.fetch(made.with(id).with(most())).await.during(WHAT)?;
         rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)
     }
+}
+
+fn most() -> i64 {
+    i64::try_from(MOST).unwrap_or(i64::MAX)
 }
 
 fn read(row: &Row) -> Result<TracedFile, sqlx::Error> {

@@ -22,7 +22,7 @@ pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 /// Most points of one family. Whatever the world is like, a scrape stays small.
 const MOST: usize = 500;
 /// What the labels of those beyond say.
-const OTHERS: &str = "others";
+pub const OTHERS: &str = "others";
 
 /// A metric: its name, what it means, and its numbers.
 #[derive(Clone, Debug)]

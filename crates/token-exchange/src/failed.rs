@@ -22,6 +22,9 @@ const SETTLE: i64 = 5;
 const SPAN: i64 = 600;
 const OLDEST: i64 = 86_400;
 
+/// Most lines for what one look has found: submitters write what storages there are.
+const LINES: usize = 50;
+
 /// Files, by whose token it was and what was wrong, with one of them.
 pub(crate) type Faults = BTreeMap<Fault, (usize, i64)>;
 
@@ -100,7 +103,7 @@ pub(crate) async fn count(
 }
 
 fn tell(faults: &Faults) {
-    for (fault, (files, file)) in faults {
+    for (fault, (files, file)) in faults.iter().take(LINES) {
         let why = fault.words();
         warn!(
             files,
@@ -110,5 +113,9 @@ fn tell(faults: &Faults) {
             file,
             "FTS has failed files for their token"
         );
+    }
+    let files: usize = faults.values().skip(LINES).map(|(files, _)| files).sum();
+    if files > 0 {
+        warn!(files, "FTS has failed more files for their token; `token-exchange explain` tells of each");
     }
 }

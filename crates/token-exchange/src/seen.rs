@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use daemon::metrics::Family;
+use daemon::metrics::{Family, OTHERS};
 use daemon::page::{Cell, Section, span};
 use daemon::{Observed, Work};
 use token_core::{Clock, UnixSeconds};
@@ -17,6 +17,9 @@ use crate::worker::Report;
 
 /// Most rows of a table of the status page.
 const MOST: usize = 100;
+
+/// Most endpoints, of both sides, by which failures are counted; those at others are summed up.
+const ENDPOINTS: usize = 1000;
 
 /// What is seen.
 pub struct Seen {
@@ -92,11 +95,7 @@ impl Seen {
 
     /// FTS has failed these for a token's reason.
     pub(crate) fn failed_by_fts(&self, faults: &Faults) {
-        let mut state = self.lock();
-        for (fault, (files, _)) in faults {
-            let of = (fault.side.to_string(), fault.endpoint.clone());
-            *state.failed_by_fts.entry(of).or_default() += *files as u64;
-        }
+        add(&mut self.lock().failed_by_fts, faults);
     }
 
     /// A question was answered over HTTP; who erred.
@@ -296,4 +295,37 @@ fn of_backlog(state: &State, now: UnixSeconds) -> Vec<Family> {
             .measure(["put_off"], *put_off as f64);
     }
     vec![files, oldest, leases]
+}
+
+/// Sums failures up, by side and endpoint. Submitters write what endpoints there are: those beyond the bound are one.
+fn add(sums: &mut BTreeMap<(String, String), u64>, faults: &Faults) {
+    for (fault, (files, _)) in faults {
+        let mut of = (fault.side.to_owned(), fault.endpoint.clone());
+        if sums.len() >= ENDPOINTS && !sums.contains_key(&of) {
+            of.1 = OTHERS.to_owned();
+        }
+        *sums.entry(of).or_default() += *files as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blame::{Cause, Fault, What};
+
+    #[test]
+    fn endpoints_that_submitters_make_up_do_not_fill_the_memory() {
+        let fault = |n: usize| Fault {
+            side: "source",
+            endpoint: format!("https://s{n}.example"),
+            what: What::Refused,
+            cause: Cause::Unseen,
+        };
+        let mut sums = BTreeMap::new();
+        for n in (0..ENDPOINTS + 500).chain([0]) {
+            add(&mut sums, &Faults::from([(fault(n), (2, 1))]));
+        }
+        let of = |endpoint: &str| sums[&("source".to_owned(), endpoint.to_owned())];
+        assert_eq!((sums.len(), of(OTHERS), of("https://s0.example")), (ENDPOINTS + 1, 1000, 4));
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
+use testbed::binaries::Binaries;
 use testbed::grid::{Grid, GridSettings};
 use tokio::process::Command;
 
@@ -68,6 +69,120 @@ async fn the_configuration_is_checked_and_shown_with_where_each_value_came_from(
         assert_eq!(output.status.success(), fine, "{output:?}");
         assert!(fine || text(&output.stderr).contains(name), "{output:?}");
     }
+}
+
+/// Files of Rucio and FTS hold beneath ours, and it is told what came from them; without their secrets.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rucios_and_ftss_own_files_give_is_told_as_theirs() {
+    let folder = tempfile::Builder::new().prefix("beneath").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    file(
+        "idpsecrets.json",
+        r#"{"wlcg": {"issuer": "https://iam.example/", "client_id": "rucio", "client_secret": "canary-1"}}"#,
+    );
+    let rucio = file(
+        "rucio.cfg",
+        "[database]\ndefault = postgresql://rucio:canary-2@db/rucio\n[conveyor]\nscheme = davs\nsubmit_timeout = 7\n\
+         [oidc]\nidpsecrets = idpsecrets.json\nadmin_issuer = wlcg\n[transfers]\nhop_penalty = 5\n",
+    );
+    let fts3 = file(
+        "fts3config",
+        "Alias = fts\nDbConnectString = db/fts\nDbUserName = fts\nDbPassword = canary-3\nTokenExchangeBulkSize = 9\n",
+    );
+    let ours = file("ours.toml", "[fts]\ntimeout_s = 11\n");
+    let other = file("other.toml", "[worker]\ninterval_ms = 700\n");
+    let binaries = Binaries::find(false).await.unwrap();
+    let conveyor = |with: &[&str]| {
+        let mut command = Command::new(&binaries.conveyor);
+        command.args(["--rucio-cfg", &rucio]).args(with);
+        command
+    };
+    let exchange = |with: &[&str]| {
+        let mut command = Command::new(&binaries.token_exchange);
+        command.args(["--fts3config", &fts3]).args(with);
+        command
+    };
+    let shown = async |command: Command| {
+        let output = done(command).await;
+        let (data, said) = (text(&output.stdout), text(&output.stderr));
+        assert!(
+            output.status.success() && !data.contains("canary") && !said.contains("canary"),
+            "{data}{said}"
+        );
+        (serde_json::from_str::<Vec<Value>>(&data).unwrap(), said)
+    };
+    let expect = |entries: &[Value], key: &str, value: &str, origin: Value| {
+        let entry = entries.iter().find(|entry| entry["key"] == key).unwrap();
+        assert_eq!((&entry["value"], &entry["origin"]), (&value.into(), &origin), "{key}");
+    };
+
+    let mut show = conveyor(&["--config", &ours, "config", "show", "--json"]);
+    show.env("CONVEYOR__SUBMIT__SCHEMES", "davs,root");
+    let (entries, said) = shown(show).await;
+    let theirs = |place: &str| serde_json::json!({ "beneath": place });
+    expect(&entries, "rucio.database", "\"postgresql://rucio:***@db/rucio\"", theirs(&rucio));
+    expect(&entries, "issuer.client_id", "\"rucio\"", theirs(&rucio));
+    let secrets = rucio.replace("rucio.cfg", "idpsecrets.json");
+    let by_entry = theirs(&format!("{rucio}, by its entry `wlcg`"));
+    expect(&entries, "issuer.client_secret_file", &format!("{secrets:?}"), by_entry);
+    expect(&entries, "fts.timeout_s", "11", "file".into());
+    expect(&entries, "submit.batch", "1000", "default".into());
+    let origin = serde_json::json!({ "environment": "CONVEYOR__SUBMIT__SCHEMES" });
+    expect(&entries, "submit.schemes", "[\"davs\", \"root\"]", origin);
+    assert!(said.contains("not taken over: [transfers] hop_penalty"), "{said}");
+    // A database of ours in a file of its own stands before Rucio's, which then is not shown as if it counted.
+    let place = file_beside(&rucio, "sqlite:////nowhere");
+    let mut show = conveyor(&["--config", &ours, "config", "show", "--json"]);
+    show.env("CONVEYOR__RUCIO__DATABASE_FILE", &place);
+    let (entries, _) = shown(show).await;
+    let origin = |key: &str| &entries.iter().find(|entry| entry["key"] == key).unwrap()["origin"];
+    assert_eq!(
+        (origin("rucio.database"), origin("rucio.database_file").is_object()),
+        (&"unset".into(), true)
+    );
+
+    let (entries, said) = shown(exchange(&["--config", &other, "config", "show", "--json"])).await;
+    expect(
+        &entries,
+        "fts.database",
+        "\"mysql://fts@db:3306/fts\"",
+        theirs(&format!("{fts3}, DbConnectString")),
+    );
+    expect(&entries, "worker.batch", "9", theirs(&fts3));
+    expect(&entries, "worker.interval_ms", "700", "file".into());
+    assert!(said.contains("not taken over: Alias"), "{said}");
+
+    // They are enough, and a slip in them is found.
+    for (command, named) in
+        [(conveyor(&["config", "check"]), &rucio), (exchange(&["config", "check"]), &fts3)]
+    {
+        let output = done(command).await;
+        assert!(output.status.success() && text(&output.stdout).starts_with(named.as_str()), "{output:?}");
+    }
+    std::fs::write(&rucio, "[conveyor]\nsubmit_timeout = canary\n").unwrap();
+    std::fs::write(&fts3, "TokenExchangeBulkSize = canary\n").unwrap();
+    for (command, named) in [
+        (conveyor(&["config", "check"]), "submit_timeout"),
+        (exchange(&["config", "show"]), "TokenExchangeBulkSize"),
+    ] {
+        let output = done(command).await;
+        let said = text(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && said.contains(named) && !said.contains("canary"),
+            "{said}"
+        );
+    }
+}
+
+/// A file with `text` beside `path`.
+fn file_beside(path: &str, text: &str) -> String {
+    let path = Path::new(path).with_file_name("beside");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
 }
 
 async fn done(mut command: Command) -> Output {

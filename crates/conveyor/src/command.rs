@@ -42,7 +42,8 @@ pub struct Arguments {
 /// What to do instead of submitting. None of these writes to Rucio's database.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Look at the configuration, without starting anything. Flags over it are not looked at.
+    /// Look at the configuration, --rucio-cfg beneath it included, without starting anything. Flags of the submitter are not shown, nor
+    /// what stands in Rucio's table `configs`.
     #[command(subcommand)]
     Config(config::Command),
     /// Look over the configuration, Rucio's database, issuers, each FTS with the token it would get, and storages: a line each, with
@@ -80,7 +81,10 @@ impl Arguments {
     /// When the configuration can't be read or is not right.
     pub fn looked(&self) -> Result<bool, Failure> {
         match &self.command {
-            Some(Command::Config(command)) => ABOUT.run(command, &self.config, about::check).map(|()| true),
+            Some(Command::Config(command)) => {
+                let load = || self.settings(self.rucio_cfg()?.as_ref());
+                ABOUT.run(command, &self.read_from(), load, about::check).map(|()| true)
+            }
             Some(
                 Command::Explain { .. } | Command::Doctor(_) | Command::Shadow { .. } | Command::Trace { .. },
             )
@@ -115,11 +119,8 @@ impl Arguments {
             Some(theirs) => {
                 let keys =
                     theirs.keys().map_err(|line| Failure::Configuration(format!("--rucio-cfg: {line}")))?;
-                // With Rucio's there need not be one of ours.
-                let ours =
-                    Some(self.config.as_path()).filter(|path| *path != Path::new(USUAL) || path.exists());
-                let mut loaded = config::read_over_tree::<Settings>(&keys, ours, ABOUT.prefix)?;
-                theirs.over(&mut loaded.settings);
+                let mut loaded = config::read_over_tree::<Settings>(&keys, self.own(), ABOUT.prefix)?;
+                theirs.over(&mut loaded);
                 loaded
             }
         };
@@ -127,8 +128,15 @@ impl Arguments {
         Ok(loaded)
     }
 
-    /// What the configuration was read from, for logs.
+    /// The configuration file of ours, if there is to be one: with Rucio's there need not be.
+    fn own(&self) -> Option<&Path> {
+        let may_lack = self.rucio_cfg.is_some() && self.config == Path::new(USUAL);
+        Some(self.config.as_path()).filter(|path| !may_lack || path.exists())
+    }
+
+    /// What the configuration is read from, for people: what counts more stands first.
     pub fn read_from(&self) -> String {
-        self.config.display().to_string()
+        let files = self.own().into_iter().chain(self.rucio_cfg.as_deref());
+        files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" over ")
     }
 }

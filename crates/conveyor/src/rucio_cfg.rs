@@ -20,6 +20,7 @@ mod ini;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use daemon::config::{Answer, Beneath, Loaded};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use token_core::ClientSecret;
@@ -41,6 +42,8 @@ pub(crate) struct RucioCfg {
 /// The entry of `idpsecrets.json` that Rucio's daemons use.
 #[derive(Debug)]
 struct Client {
+    file: PathBuf,
+    nick: String,
     issuer: String,
     id: String,
     secret: ClientSecret,
@@ -193,18 +196,26 @@ impl RucioCfg {
 
     /// Gives the secret to the issuer that it is for, if our own configuration has no other, and lets a database of ours stand before
     /// Rucio's.
-    pub(crate) fn over(&self, settings: &mut Settings) {
-        if settings.rucio.database_file.is_some() {
-            settings.rucio.database = None;
+    pub(crate) fn over(&self, loaded: &mut Loaded<Settings>) {
+        loaded.beneath =
+            Beneath { file: self.path.display().to_string(), answers: Vec::new(), notes: self.notes.clone() };
+        if loaded.settings.rucio.database_file.is_some() {
+            loaded.settings.rucio.database = None;
+            loaded.outdo("rucio", "database");
         }
         // A secret goes to the issuer and client of its own entry only.
-        if let (Some(issuer), Some(client)) = (&mut settings.issuer, &self.client)
+        if let (Some(issuer), Some(client)) = (&mut loaded.settings.issuer, &self.client)
             && (issuer.url.as_str(), issuer.client_id.as_str())
                 == (client.issuer.as_str(), client.id.as_str())
             && issuer.client_secret_file.is_none()
             && issuer.private_key_file.is_none()
         {
             issuer.client_secret = Some(client.secret.clone());
+            loaded.beneath.answers.push(Answer {
+                key: "issuer.client_secret_file",
+                shown: client.file.display().to_string(),
+                place: format!("{}, by its entry `{}`", self.path.display(), client.nick),
+            });
         }
     }
 }
@@ -222,7 +233,8 @@ impl Client {
         let Entry { issuer, client_id, client_secret } = Entry::deserialize(entry).map_err(|_| {
             format!("{shown}: the entry `{nick}` lacks `issuer`, `client_id` or `client_secret`")
         })?;
-        Ok(Self { issuer, id: client_id, secret: ClientSecret::new(client_secret) })
+        let (file, nick) = (file.to_owned(), nick.to_owned());
+        Ok(Self { file, nick, issuer, id: client_id, secret: ClientSecret::new(client_secret) })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Configuration files: TOML, overridden by the environment, unknown keys refused.
 
 mod annotated;
+mod beneath;
 mod command;
 mod effective;
 mod nearest;
@@ -13,6 +14,7 @@ use config::{Config, ConfigBuilder, ConfigError, Environment, File, FileFormat, 
 
 use serde::de::DeserializeOwned;
 
+pub use beneath::{Answer, Beneath};
 pub use command::{About, Command};
 pub use effective::masked;
 use schema::Shape;
@@ -27,9 +29,23 @@ pub struct Loaded<T> {
     pub settings: T,
     /// What was set, and where.
     values: Value,
+    /// Whose files hold beneath ours.
+    pub beneath: Beneath,
 }
 
-/// Reads `path` and then the environment: with prefix `CONVEYOR`, `CONVEYOR__SUBMIT__BATCH=500` sets `submit.batch`.
+impl<T> Loaded<T> {
+    /// Leaves out of what is shown a value that does not count, since something else was set in its place.
+    pub fn outdo(&mut self, section: &str, key: &str) {
+        if let ValueKind::Table(sections) = &mut self.values.kind
+            && let Some(ValueKind::Table(keys)) = sections.get_mut(section).map(|section| &mut section.kind)
+        {
+            keys.remove(key);
+        }
+    }
+}
+
+/// Reads `path` and then the environment: with prefix `CONVEYOR`, `CONVEYOR__SUBMIT__BATCH=500` sets `submit.batch`, and
+/// `CONVEYOR__SUBMIT__SCHEMES=davs,root` a list.
 ///
 /// # Errors
 /// One line that names the file and the key, and never shows a value: a value may be a secret that was put into the wrong
@@ -46,13 +62,13 @@ pub fn read<T: Configuration>(path: &Path, prefix: &str) -> Result<Loaded<T>, Fa
     read_over(&[], Some(path), prefix)
 }
 
-/// As [`read`], over what is known from elsewhere: keys such as `worker.batch`, which hold where neither the file nor the
+/// As [`read`], over numbers that are known from elsewhere: keys such as `worker.batch`, which hold where neither the file nor the
 /// environment sets them. There may be no file.
 ///
 /// # Errors
 /// As [`load`].
 pub fn read_over<T: Configuration>(
-    known: &[(&str, String)],
+    known: &[(&str, u64)],
     path: Option<&Path>,
     prefix: &str,
 ) -> Result<Loaded<T>, Failure> {
@@ -73,7 +89,7 @@ pub fn read_over_tree<T: Configuration>(
 }
 
 fn read_as<T: DeserializeOwned>(
-    known: &[(&str, String)],
+    known: &[(&str, u64)],
     path: Option<&Path>,
     prefix: &str,
     shape: &Shape,
@@ -81,7 +97,7 @@ fn read_as<T: DeserializeOwned>(
     let mut builder = Config::builder();
     for (key, value) in known {
         builder = builder
-            .set_default(*key, value.as_str())
+            .set_default(*key, *value)
             .map_err(|error| Failure::Configuration(format!("configuration: {}", explain(&error))))?;
     }
     read_from(builder, path, prefix, shape)
@@ -102,18 +118,24 @@ fn read_from<T: DeserializeOwned>(
         }
         builder = builder.add_source(File::from(path).format(FileFormat::Toml));
     }
-    let mut values = builder
-        .add_source(Environment::with_prefix(prefix).prefix_separator("__").separator("__").try_parsing(true))
-        .build()
-        .map_err(|error| at_fault(explain(&error)))?
-        .cache;
+    let environment =
+        Environment::with_prefix(prefix).prefix_separator("__").separator("__").try_parsing(true);
+    // With no list among the keys, every text would be one.
+    let environment = match shape.lists().as_slice() {
+        [] => environment,
+        lists => lists
+            .iter()
+            .fold(environment.list_separator(","), |environment, list| environment.with_list_parse_key(list)),
+    };
+    let mut values =
+        builder.add_source(environment).build().map_err(|error| at_fault(explain(&error)))?.cache;
     if let Some(line) = effective::unknown(shape, &values, prefix) {
         return Err(at_fault(line));
     }
     let credentials = std::env::var("CREDENTIALS_DIRECTORY").ok();
     place_credentials(&mut values, credentials.as_deref()).map_err(at_fault)?;
     let settings = T::deserialize(values.clone()).map_err(|error| at_fault(explain(&error)))?;
-    Ok(Loaded { settings, values })
+    Ok(Loaded { settings, values, beneath: Beneath::default() })
 }
 
 /// Puts systemd's folder of credentials into values that begin with its variable.
@@ -174,6 +196,9 @@ fn explain(error: &ConfigError) -> String {
         // serde's own words: they name keys, and for a wrong value what stands there.
         ConfigError::Message(text) => {
             let line = text.lines().next().unwrap_or_default();
+            if let Some((variable, _)) = line.split_once(" contains non-Unicode data") {
+                return format!("{variable} is not UTF-8");
+            }
             if line.contains(" does not have variant constructor ") {
                 return "a value is none of the words that it can be".to_owned();
             }

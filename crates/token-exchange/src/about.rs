@@ -9,6 +9,7 @@ use token_core::SystemClock;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
+use crate::fts::Place;
 use crate::settings::Settings;
 
 /// This daemon.
@@ -24,15 +25,13 @@ impl Configuration for Settings {
     }
 }
 
-/// Reads what the settings name, as a start does; nobody is asked.
+/// Reads what the settings name, as a start does; nobody is asked. `other` is FTS's own word for where its database is.
 ///
 /// # Errors
 /// One line that names the key.
-pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+pub(crate) fn check(settings: &Settings, other: Option<Place>) -> Result<(), Failure> {
     settings.planning(Vec::new()).map_err(Failure::configuration)?;
-    if settings.fts.database.is_some() {
-        settings.fts.place(None).map_err(Failure::configuration)?;
-    }
+    settings.fts.place(other).map_err(Failure::configuration)?;
     Api::check(&settings.api)?;
     // What is not said of a client is in FTS's database.
     for issuer in settings.issuer.iter().filter(|issuer| issuer.names_its_client()) {

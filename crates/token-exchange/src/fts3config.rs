@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use daemon::Failure;
+use daemon::config::{Answer, Beneath};
 use daemon::mysql::Server;
 use token_core::ClientSecret;
 use url::Url;
@@ -20,7 +21,7 @@ pub struct Fts3Config {
     /// The database, with its password.
     pub place: Option<Place>,
     /// Keys of our own configuration that follow from it.
-    pub keys: Vec<(&'static str, String)>,
+    pub keys: Vec<(&'static str, u64)>,
     /// Keys that are there and mean nothing to us.
     pub unmapped: Vec<String>,
 }
@@ -45,6 +46,17 @@ impl Fts3Config {
             .map(Zeroizing::new)
             .map_err(|error| wrong(format!("it can't be read: {error}")))?;
         Self::parse(&text).map_err(wrong)
+    }
+
+    /// What people are shown of it; `file` is its name.
+    pub fn beneath(&self, file: String) -> Beneath {
+        let place = format!("{file}, DbConnectString");
+        let database = |known: &Place| Answer { key: "fts.database", shown: known.to_string(), place };
+        let notes = match self.unmapped.as_slice() {
+            [] => Vec::new(),
+            keys => vec![format!("{file}: not taken over: {}", keys.join(", "))],
+        };
+        Beneath { answers: self.place.as_ref().map(database).into_iter().collect(), notes, file }
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -84,10 +96,10 @@ impl Fts3Config {
             "DbConnectString" => database.connect = text(),
             "TokenExchangeCheckInterval" => match whole(&key)? {
                 PACKAGED_INTERVAL_S => (),
-                seconds => self.keys.push(("worker.interval_ms", seconds.saturating_mul(1000).to_string())),
+                seconds => self.keys.push(("worker.interval_ms", seconds.saturating_mul(1000))),
             },
-            "TokenExchangeBulkSize" => self.keys.push(("worker.batch", whole(&key)?.to_string())),
-            "TokenRefreshMarginPeriod" => self.keys.push(("refresh.margin_s", whole(&key)?.to_string())),
+            "TokenExchangeBulkSize" => self.keys.push(("worker.batch", whole(&key)?)),
+            "TokenRefreshMarginPeriod" => self.keys.push(("refresh.margin_s", whole(&key)?)),
             _ => self.unmapped.push(key),
         }
         Ok(())
@@ -132,11 +144,11 @@ mod tests {
         assert!(shown.contains("fts@3@db.example:3307/fts3") && !shown.contains("nary"), "{shown}");
         let Some(Place::Mysql(server)) = &config.place else { panic!("{shown}") };
         assert!(server.has_password());
-        let keys = [("worker.batch", "400".to_owned()), ("refresh.margin_s", "200".to_owned())];
+        let keys = [("worker.batch", 400), ("refresh.margin_s", 200)];
         assert_eq!(config.keys, keys);
         assert_eq!(config.unmapped, ["User", "MessagingDirectory", "roles.Public"]);
         let quick = Fts3Config::parse("TokenExchangeCheckInterval = 5\n").unwrap();
-        assert_eq!(quick.keys, [("worker.interval_ms", "5000".to_owned())], "a choice is honoured");
+        assert_eq!(quick.keys, [("worker.interval_ms", 5000)], "a choice is honoured");
         assert!(quick.place.is_none());
     }
 

@@ -1,5 +1,6 @@
 //! The daemon: reads its configuration, opens FTS's database, and works round after round.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,8 +67,17 @@ impl Arguments {
     /// FTS's own configuration, and ours over it.
     fn read(&self) -> Result<(Fts3Config, Loaded<Settings>), Failure> {
         let theirs = self.fts3config.as_deref().map(Fts3Config::read).transpose()?.unwrap_or_default();
-        let loaded = config::read_over(&theirs.keys, self.own(), ABOUT.prefix)?;
+        let mut loaded: Loaded<Settings> = config::read_over(&theirs.keys, self.own(), ABOUT.prefix)?;
+        if let Some(path) = &self.fts3config {
+            loaded.beneath = theirs.beneath(path.display().to_string());
+        }
         Ok((theirs, loaded))
+    }
+
+    /// What the configuration is read from, for people: what counts more stands first.
+    fn read_from(&self) -> String {
+        let files = self.own().into_iter().chain(self.fts3config.as_deref());
+        files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" over ")
     }
 }
 
@@ -80,10 +90,16 @@ const TEND: Duration = Duration::from_secs(10);
 /// With --run-once, when the rounds could not be made; otherwise only for what no waiting mends.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(Command::Config(command)) = &arguments.command {
-        return ABOUT.run(command, &arguments.config, about::check);
+        let place = Cell::new(None);
+        let load = || {
+            let (theirs, loaded) = arguments.read()?;
+            place.set(theirs.place);
+            Ok(loaded)
+        };
+        let check = |settings: &Settings| about::check(settings, place.take());
+        return ABOUT.run(command, &arguments.read_from(), load, check);
     }
     let (theirs, loaded) = arguments.read()?;
-    let own = arguments.own();
     let settings = loaded.settings.clone();
     if let Some(Command::Doctor(asked)) = &arguments.command {
         return doctor::run(asked, settings, theirs.place).await;
@@ -116,7 +132,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        config = own.map(|path| path.display().to_string()),
+        config = arguments.read_from(),
         issuers = clients.len(),
         endpoints = planning.endpoints.len(),
         cache = settings.cache.is_some(),
@@ -206,8 +222,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         };
         let read = || {
-            let (_, read) = arguments.read()?;
-            about::check(&read.settings).map(|()| read)
+            let (theirs, read) = arguments.read()?;
+            about::check(&read.settings, theirs.place).map(|()| read)
         };
         let apply = |settings: &Settings| {
             logs.set_level(&settings.log.level)?;

@@ -1,14 +1,13 @@
 //! `config check` and `config show`: what a daemon would run with, without running it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use clap::Subcommand;
 
 use super::annotated::Annotated;
 use super::effective::{Entry, Origin, entries, plain_entries};
 use super::schema::Shape;
-use super::{Configuration, Loaded, read};
+use super::{Configuration, Loaded};
 use crate::Failure;
 
 /// Looks at the configuration, without starting anything.
@@ -17,7 +16,8 @@ pub enum Command {
     /// Read the configuration and everything that it names (secrets, keys, certificates), as a start does; nobody is asked and nothing
     /// is changed. Exit code 0: a start can read it; 2: one line says what is wrong.
     Check,
-    /// Show every key with the value that counts and where it came from: the code, the file, or a variable of the environment.
+    /// Show every key with the value that counts and where it came from: the code, a file of Rucio's or FTS's beneath ours, the
+    /// file, or a variable of the environment.
     /// Secrets are named by file and are not shown; passwords in URLs are masked.
     Show {
         /// One JSON array instead of text.
@@ -49,8 +49,8 @@ impl About {
         let shape = Shape::of::<T>();
         let annotated = Annotated::read(self.annotated, &shape);
         format!(
-            "# Configuration of `{}`\n\nMade from the code by `{} config show --reference`. Any key can be set by the environment: \
-             `{}__SECTION__KEY`. A file of systemd's credentials may be named as `$CREDENTIALS_DIRECTORY/NAME`.\n\n{}",
+            "# Configuration of `{}`\n\nMade from the code by `{} config show --reference`. Any key outside `[[...]]` can be set by the environment: \
+             `{}__SECTION__KEY`, a list of words with commas. A file of systemd's credentials may be named as `$CREDENTIALS_DIRECTORY/NAME`.\n\n{}",
             self.program,
             self.program,
             self.prefix,
@@ -77,32 +77,36 @@ impl About {
         keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
     }
 
-    /// Runs a command. `check` looks at what the settings name.
+    /// Runs a command. `from` names what `load` reads; `check` looks at what the settings name.
     ///
     /// # Errors
     /// When the configuration can't be read or is not right.
     pub fn run<T: Configuration>(
         &self,
         command: &Command,
-        path: &Path,
+        from: &str,
+        load: impl FnOnce() -> Result<Loaded<T>, Failure>,
         check: impl FnOnce(&T) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let text = match command {
             Command::Show { defaults: true, .. } => self.annotated.trim_end().to_owned(),
             Command::Show { reference: true, .. } => self.reference::<T>().trim_end().to_owned(),
             Command::Show { json, .. } => {
-                let Loaded { values, .. } = read::<T>(path, self.prefix)?;
+                let Loaded { values, beneath, .. } = load()?;
                 let shape = Shape::of::<T>();
-                let entries = entries(&shape, &values, &Annotated::read(self.annotated, &shape), self.prefix);
+                let annotated = Annotated::read(self.annotated, &shape);
+                let entries = entries(&shape, &values, &annotated, self.prefix, &beneath);
+                note(&beneath.notes);
                 match json {
                     true => serde_json::to_string(&entries).unwrap_or_default(),
                     false => table(&entries),
                 }
             }
             Command::Check => {
-                let Loaded { settings, .. } = read::<T>(path, self.prefix)?;
+                let Loaded { settings, beneath, .. } = load()?;
                 check(&settings)?;
-                format!("{}: the configuration can be used", path.display())
+                note(&beneath.notes);
+                format!("{from}: the configuration can be used")
             }
         };
         print(&text);
@@ -120,6 +124,12 @@ fn table(entries: &[Entry]) -> String {
         }
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What is not data.
+#[expect(clippy::print_stderr, reason = "no logs are kept of the command")]
+fn note(notes: &[String]) {
+    notes.iter().for_each(|line| eprintln!("{line}"));
 }
 
 #[expect(clippy::print_stdout, reason = "the data of the command")]

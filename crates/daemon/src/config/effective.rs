@@ -6,6 +6,7 @@ use config::{Value, ValueKind};
 use serde::Serialize;
 
 use super::annotated::Annotated;
+use super::beneath::Beneath;
 use super::nearest::nearest;
 use super::schema::{Section, Shape, below};
 
@@ -17,6 +18,8 @@ pub(super) enum Origin {
     Default,
     /// The configuration file.
     File,
+    /// A file of Rucio's or FTS's, by name, beneath ours.
+    Beneath(String),
     /// The environment, by this variable.
     Environment(String),
     /// Nowhere: it has no value.
@@ -28,6 +31,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File => f.write_str("file"),
+            Self::Beneath(place) => write!(f, "beneath: {place}"),
             Self::Environment(variable) => write!(f, "environment: {variable}"),
             Self::Unset => f.write_str("not set"),
         }
@@ -46,8 +50,22 @@ pub(super) struct Entry {
 }
 
 /// All keys with the values that count.
-pub(super) fn entries(shape: &Shape, values: &Value, annotated: &Annotated, prefix: &str) -> Vec<Entry> {
-    all(shape, values, &Walk { annotated, prefix, text: masked })
+pub(super) fn entries(
+    shape: &Shape,
+    values: &Value,
+    annotated: &Annotated,
+    prefix: &str,
+    beneath: &Beneath,
+) -> Vec<Entry> {
+    let mut entries = all(shape, values, &Walk { annotated, prefix, beneath: &beneath.file, text: masked });
+    for answer in &beneath.answers {
+        let open = |entry: &&mut Entry| entry.key == answer.key && entry.value.is_none();
+        if let Some(entry) = entries.iter_mut().find(open) {
+            (entry.value, entry.origin) =
+                (Some(format!("{:?}", answer.shown)), Origin::Beneath(answer.place.clone()));
+        }
+    }
+    entries
 }
 
 /// The same with passwords as they are: to be compared, never to be shown.
@@ -57,7 +75,7 @@ pub(super) fn plain_entries(
     annotated: &Annotated,
     prefix: &str,
 ) -> Vec<Entry> {
-    all(shape, values, &Walk { annotated, prefix, text: str::to_owned })
+    all(shape, values, &Walk { annotated, prefix, beneath: "", text: str::to_owned })
 }
 
 fn all(shape: &Shape, values: &Value, walk: &Walk<'_>) -> Vec<Entry> {
@@ -71,6 +89,8 @@ fn all(shape: &Shape, values: &Value, walk: &Walk<'_>) -> Vec<Entry> {
 struct Walk<'a> {
     annotated: &'a Annotated,
     prefix: &'a str,
+    /// The file that holds beneath ours.
+    beneath: &'a str,
     /// How a text is shown.
     text: fn(&str) -> String,
 }
@@ -100,7 +120,7 @@ fn walk_section(
                 }
             }
             (_, Some(value)) => {
-                let origin = origin(value, &place, walk.prefix);
+                let origin = origin(value, &place, walk);
                 out.push(Entry { key: place, value: Some(shown(value, walk.text)), origin });
             }
             (_, None) => {
@@ -125,12 +145,16 @@ fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
-fn origin(value: &Value, place: &str, prefix: &str) -> Origin {
+fn origin(value: &Value, place: &str, walk: &Walk<'_>) -> Origin {
     match value.origin() {
-        Some("the environment") => Origin::Environment(variable(place, prefix)),
-        _ => Origin::File,
+        Some(ENVIRONMENT) => Origin::Environment(variable(place, walk.prefix)),
+        Some(_) => Origin::File,
+        None => Origin::Beneath(walk.beneath.to_owned()),
     }
 }
+
+/// What the library calls its own source of variables.
+const ENVIRONMENT: &str = "the environment";
 
 fn variable(place: &str, prefix: &str) -> String {
     format!("{prefix}__{}", place.replace('.', "__").to_uppercase())
@@ -216,8 +240,8 @@ fn stranger(
     prefix: &str,
 ) -> String {
     let here = below(place, name);
-    let whence = match origin(value, &here, prefix) {
-        Origin::Environment(variable) => format!(" (environment variable {variable})"),
+    let whence = match value.origin() {
+        Some(ENVIRONMENT) => format!(" (environment variable {})", variable(&here, prefix)),
         _ => String::new(),
     };
     let known = section.keys.iter().map(|key| key.name);

@@ -96,6 +96,25 @@ impl Shape {
         all
     }
 
+    /// Lists of values, with their places; not those in one of several sections, which have no place of their own.
+    pub(super) fn lists(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        self.lists_below("", &mut all);
+        all
+    }
+
+    fn lists_below(&self, place: &str, all: &mut Vec<String>) {
+        match self {
+            Self::List(inner) if inner.section().is_none() => all.push(place.to_owned()),
+            Self::Section(section) => {
+                for key in &section.keys {
+                    key.shape.lists_below(&below(place, key.name), all);
+                }
+            }
+            _ => (),
+        }
+    }
+
     fn leaves_below(&self, place: &str, all: &mut Vec<String>) {
         match self.section() {
             None => all.push(place.to_owned()),
@@ -393,6 +412,7 @@ mod tests {
             "mixed.wrapped",
         ];
         assert_eq!(shape.leaves(), leaves);
+        assert_eq!(shape.lists(), ["names"]);
         let keys = &shape.section().unwrap().keys;
         let optional: Vec<&str> = keys.iter().filter(|key| key.optional).map(|key| key.name).collect();
         assert_eq!(optional, ["file", "part"]);

@@ -11,7 +11,7 @@ use testbed::issuer::Fault;
 use tokio::process::Child;
 
 use super::rig::{Files, Rig};
-use super::{needed, number, rig};
+use super::{ALONE, needed, number, rig};
 
 const WORKERS: usize = 3;
 const KILL_EVERY: Duration = Duration::from_secs(4);
@@ -23,6 +23,7 @@ const UNWRITTEN: u64 = 600;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_workers_cut_connections_and_a_bad_issuer_cost_only_time() {
+    let _alone = ALONE.lock().await;
     let Some(rig) = rig(1).await else { return };
     let count = number("CHAOS_FILES", 20_000);
     let files = Files { first: 0, count, in_a_job: 5, endpoints: 20, directories: 20, issuer: 0 };

@@ -58,8 +58,8 @@ async fn the_configuration_is_checked_and_shown_with_where_each_value_came_from(
     // A secret that is a credential of systemd's, and one that is not there.
     let secret = grid.conveyor_secret();
     let (credentials, name) = (secret.parent().unwrap(), secret.file_name().unwrap().to_str().unwrap());
-    for (credentials, fine) in
-        [(Some(credentials), true), (Some(Path::new("/no/such")), false), (None, false)]
+    // By hand there is no such folder, and the configuration's own serves.
+    for (credentials, fine) in [(Some(credentials), true), (Some(Path::new("/no/such")), false), (None, true)]
     {
         let mut check = conveyor(&["config", "check"]);
         check.env("CONVEYOR__ISSUER__CLIENT_SECRET_FILE", format!("$CREDENTIALS_DIRECTORY/{name}"));
@@ -125,9 +125,9 @@ async fn what_rucios_and_ftss_own_files_give_is_told_as_theirs() {
     let (entries, said) = shown(show).await;
     let theirs = |place: &str| serde_json::json!({ "beneath": place });
     expect(&entries, "rucio.database", "\"postgresql://rucio:***@db/rucio\"", theirs(&rucio));
-    expect(&entries, "issuer.client_id", "\"rucio\"", theirs(&rucio));
     let secrets = rucio.replace("rucio.cfg", "idpsecrets.json");
-    let by_entry = theirs(&format!("{rucio}, by its entry `wlcg`"));
+    let by_entry = theirs(&format!("{secrets}, entry `wlcg`"));
+    expect(&entries, "issuer.client_id", "\"rucio\"", by_entry.clone());
     expect(&entries, "issuer.client_secret_file", &format!("{secrets:?}"), by_entry);
     expect(&entries, "fts.timeout_s", "11", "file".into());
     expect(&entries, "submit.batch", "1000", "default".into());

@@ -186,7 +186,11 @@ async fn the_tables_may_live_in_a_schema() {
     };
     let public = run("public").await;
     let said = String::from_utf8_lossy(&public.stderr).into_owned();
-    assert!(public.status.code() == Some(2) && said.contains("lacks table `requests`"), "{said}");
+    assert!(
+        public.status.code() == Some(2)
+            && said.contains("lacks table `requests` (`requests` is in schema `prod`)"),
+        "{said}"
+    );
     let prod = run("prod").await;
     assert!(prod.status.success(), "{}", String::from_utf8_lossy(&prod.stderr));
     expect_all_once(&grid).await;

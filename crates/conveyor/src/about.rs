@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use daemon::config::{About, Configuration};
+use daemon::settings::CacheSettings;
 use daemon::{Failure, Shutdown};
 use token_core::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ impl Configuration for Settings {}
 /// One line that names the key.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     settings.rucio.url().map_err(Failure::configuration)?;
+    settings.cache.as_ref().map_or(Ok(()), CacheSettings::check)?;
     token_core::http::client(&settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
     for issuer in settings.issuers() {

@@ -9,14 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::doctor::{Desk, Examined, Finding, Grant, Offset, Options, examine, finish, own};
+use daemon::doctor::{
+    Desk, Examined, Finding, Grant, Offset, Options, examine, finish, listed, own, secrets,
+};
 use daemon::settings::IssuerSettings;
 use daemon::{Failure, Shutdown};
 use token_core::{Clock, SystemClock};
 use url::Url;
 
 use crate::access::{self, Access};
-use crate::rucio::Rucio;
+use crate::rucio::{DatabaseError, Rucio};
 use crate::settings::Settings;
 use crate::tokens::Carried;
 use crate::topology::Topology;
@@ -45,6 +47,8 @@ pub(crate) async fn run(mut settings: Settings, options: Options, json: bool) ->
     let desk = Desk::new(Duration::from_secs(options.within));
     let mut findings = Vec::new();
 
+    let files = settings.issuers().filter_map(|issuer| issuer.client_secret_file.as_deref());
+    findings.extend(secrets(files.chain(settings.rucio.database_file.as_deref())));
     let looked = desk.look(RUCIO, rucio(&settings, &*clock)).await;
     let (vos, lines) = looked.unwrap_or_else(|| (Vec::new(), vec![desk.late(RUCIO, "connection")]));
     findings.extend(lines);
@@ -138,12 +142,37 @@ async fn rucio(settings: &Settings, clock: &dyn Clock) -> (Vec<Vo>, Vec<Finding>
             Ok(topology) => {
                 let of = format!("RSEs of VO {name}");
                 findings.extend(rses::look_over(&of, &topology, &settings.token_rules(&name)));
+                findings.extend(share(&of, settings, &topology, rucio.of_vo(&name).activities().await));
                 vos.push(Vo { name, topology });
             }
             Err(error) => findings.push(unopened(&error, true)),
         }
     }
     (vos, findings)
+}
+
+/// What looks wrong in `[share]`: names that nothing has.
+fn share(
+    of: &str,
+    settings: &Settings,
+    topology: &Topology,
+    queued: Result<Vec<String>, DatabaseError>,
+) -> Vec<Finding> {
+    let doubt = |found: String| Finding::doubt(of, "share", found, "see `[share]` and the flags for it");
+    let share = match settings.share.share(settings.submit.ignore_availability) {
+        Ok(share) => share,
+        Err(line) => return vec![Finding::bad(of, "share", line, "mend `[share]`")],
+    };
+    let mut findings: Vec<Finding> = share.doubts(topology).into_iter().map(doubt).collect();
+    let Ok(queued) = queued else { return findings };
+    let named = settings.share.activities.iter().chain(&settings.share.exclude_activities);
+    for activity in named.filter(|activity| !queued.contains(activity)) {
+        findings.push(doubt(format!(
+            "no queued request has the activity `{activity}`; there are: {}",
+            listed(&queued)
+        )));
+    }
+    findings
 }
 
 /// Every issuer that the configuration names.

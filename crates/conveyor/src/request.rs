@@ -153,6 +153,8 @@ pub struct Request {
     pub parent: Option<String>,
     /// When it was read from the queue.
     pub seen_at: UnixSeconds,
+    /// When it was made (`created_at`).
+    pub made_at: Option<UnixSeconds>,
     /// Available replicas elsewhere.
     pub replicas: Vec<Replica>,
 }

@@ -211,11 +211,18 @@ impl RucioCfg {
             && issuer.private_key_file.is_none()
         {
             issuer.client_secret = Some(client.secret.clone());
-            loaded.beneath.answers.push(Answer {
-                key: "issuer.client_secret_file",
-                shown: client.file.display().to_string(),
-                place: format!("{}, by its entry `{}`", self.path.display(), client.nick),
-            });
+            let secrets = client.file.display().to_string();
+            let place = format!("{secrets}, entry `{}`", client.nick);
+            let answers = [
+                ("issuer.url", &client.issuer),
+                ("issuer.client_id", &client.id),
+                ("issuer.client_secret_file", &secrets),
+            ];
+            loaded.beneath.answers.extend(answers.map(|(key, shown)| Answer {
+                key,
+                shown: shown.clone(),
+                place: place.clone(),
+            }));
         }
     }
 }
@@ -241,7 +248,7 @@ impl Client {
 /// Rucio's files are often mounted with such a mode, so it is said and not refused.
 fn open_to_others(file: &Path) -> Option<String> {
     let mode = std::fs::metadata(file).ok()?.permissions().mode();
-    (mode & 0o007 != 0).then(|| format!("{}: others may read it; set its mode to 0600", file.display()))
+    (mode & 0o007 != 0).then(|| format!("{}: others may read it: take that right from them (chmod o-rwx), and leave it to the user or group of those that need it", file.display()))
 }
 
 /// `activity:hours,default:hours`.

@@ -31,7 +31,7 @@ struct State {
 #[derive(Clone, Debug, Default)]
 struct Vo {
     queued: usize,
-    oldest: Option<UnixSeconds>,
+    waiting_since: Option<UnixSeconds>,
     left: BTreeMap<String, usize>,
     open: usize,
     walk: Duration,
@@ -68,7 +68,7 @@ impl Seen {
         let now = self.clock.now();
         let walked = Vo {
             queued: pass.queue.requests,
-            oldest: pass.queue.oldest,
+            waiting_since: pass.queue.waiting_since,
             left: pass.report.left.clone(),
             open: pass.report.open,
             walk: took,
@@ -180,7 +180,7 @@ impl Observed for Seen {
             }
         };
         let of_vo = |(vo, of): (&String, &Vo)| {
-            let oldest = of.oldest.map_or_else(|| "-".to_owned(), |at| span(at.until(now).as_secs()));
+            let oldest = of.waiting_since.map_or_else(|| "-".to_owned(), |at| span(at.until(now).as_secs()));
             let open = if of.open > 0 { Cell::bad(of.open) } else { Cell::text(of.open) };
             let walked =
                 of.walked_at.map_or_else(String::new, |at| format!("{} ago", span(at.until(now).as_secs())));
@@ -198,7 +198,7 @@ impl Observed for Seen {
             },
             Section {
                 title: "Rucio's queue, as it was last walked over",
-                head: &["VO", "requests", "oldest", "fate not known", "walked"],
+                head: &["VO", "requests", "oldest that waits", "fate not known", "walked"],
                 rows: state.vos.iter().map(of_vo).collect(),
                 none: "it was not walked over yet",
             },
@@ -222,7 +222,11 @@ impl Observed for Seen {
             .collect();
         let away =
             if away.is_empty() { String::new() } else { format!("; can't be used: {}", away.join(", ")) };
-        format!("{} requests submitted since the start, {queued} in the queue{away}", state.done.submitted)
+        let queued = match state.vos.is_empty() {
+            true => "the queue is being read".to_owned(),
+            false => format!("{queued} in the queue"),
+        };
+        format!("{} requests submitted since the start, {queued}{away}", state.done.submitted)
     }
 }
 
@@ -236,7 +240,8 @@ fn of_queues(vos: &BTreeMap<String, Vo>, now: UnixSeconds) -> Vec<Family> {
     let mut age = Family::gauge(
         "conveyor_queue_oldest_age_seconds",
         BY_VO,
-        "How long ago the oldest of them was made; absent when there was none",
+        "How long ago the oldest was made of those that wait for an FTS, its token or the end of a ban; 0 when none does. What is left \
+         for another reason stands in conveyor_queue_left",
     );
     let mut left = Family::gauge(
         "conveyor_queue_left",
@@ -260,9 +265,7 @@ fn of_queues(vos: &BTreeMap<String, Vo>, now: UnixSeconds) -> Vec<Family> {
     );
     for (vo, of) in vos {
         queued = queued.measure([vo], of.queued as f64);
-        if let Some(oldest) = of.oldest {
-            age = age.measure([vo], oldest.until(now).as_secs_f64());
-        }
+        age = age.measure([vo], of.waiting_since.map_or(0.0, |since| since.until(now).as_secs_f64()));
         for (reason, count) in &of.left {
             left = left.measure([vo, reason], *count as f64);
         }

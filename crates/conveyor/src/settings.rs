@@ -110,10 +110,14 @@ impl RucioSettings {
     /// # Errors
     /// One line that names the key.
     pub fn url(&self) -> Result<DatabaseUrl, String> {
+        let known = |url: DatabaseUrl, key: &str| match url.is_supported() {
+            true => Ok(url),
+            false => Err(format!("`{key}` begins neither with `postgresql://` nor with `sqlite:////`")),
+        };
         match (&self.database, &self.database_file) {
-            (Some(url), None) => Ok(url.clone()),
+            (Some(url), None) => known(url.clone(), "rucio.database"),
             (None, Some(path)) => match ClientSecret::from_file(path) {
-                Ok(url) => Ok(DatabaseUrl::new(url.expose())),
+                Ok(url) => known(DatabaseUrl::new(url.expose()), "rucio.database_file"),
                 Err(error) => Err(format!("`rucio.database_file`: {error}")),
             },
             (None, None) => Err("`rucio.database` is missing, and so is `rucio.database_file`".into()),
@@ -285,7 +289,7 @@ mod tests {
         r#"url = "https://cms-auth.example/""#,
         r#"client_id = "rucio-conveyor-cms""#,
         r#"client_secret_file = "/etc/token-conveyor/rucio-conveyor-cms.secret""#,
-        r#"database_file = "/etc/token-conveyor/rucio-database.url""#,
+        r#"database = "sqlite:////var/lib/rucio/rucio.sqlite""#,
         r#"schema = "prod""#,
         r#"listen = "127.0.0.1:9770""#,
         r#"archive_timeout_override_s = 86400"#,
@@ -325,6 +329,9 @@ mod tests {
         for wrong in [settings(None, None), settings(Some("sqlite:////db"), Some(&file))] {
             assert!(wrong.url().unwrap_err().contains("rucio.database_file"));
         }
+        std::fs::write(&file, "u:canary@h/d\n").unwrap();
+        let line = settings(None, Some(&file)).url().unwrap_err();
+        assert!(line.contains("`rucio.database_file` begins neither") && !line.contains("canary"), "{line}");
         assert!(settings(None, Some(&folder.path().join("none"))).url().unwrap_err().contains("none"));
     }
 }

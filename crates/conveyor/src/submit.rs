@@ -151,8 +151,8 @@ pub struct Pass {
 pub struct Queue {
     /// How many requests.
     pub requests: usize,
-    /// When the oldest was made.
-    pub oldest: Option<UnixSeconds>,
+    /// When the oldest was made of those that wait for an FTS, its token or the end of a ban.
+    pub waiting_since: Option<UnixSeconds>,
 }
 
 impl Pass {
@@ -161,7 +161,6 @@ impl Pass {
         self.report.add(&other.report);
         self.unusable = self.unusable.take().or(other.unusable);
         self.queue.requests += other.queue.requests;
-        self.queue.oldest = self.queue.oldest.or(other.queue.oldest);
     }
 }
 
@@ -206,7 +205,9 @@ impl Submitter {
     /// When the database fails. What was claimed is settled, given back, or open for the next pass.
     pub async fn pass(&self) -> Result<Pass, DatabaseError> {
         self.memory.set_open(true);
-        self.work(Walk::whole()).await
+        let mut pass = self.work(Walk::whole()).await?;
+        pass.queue.waiting_since = self.memory.left().waiting_since(self.clock.now());
+        Ok(pass)
     }
 
     /// Does what has come up since the last pass: requests that came lately, and what waited for an FTS that may be tried again.

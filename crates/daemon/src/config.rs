@@ -7,7 +7,7 @@ mod effective;
 mod nearest;
 mod schema;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::builder::DefaultState;
 use config::{Config, ConfigBuilder, ConfigError, Environment, File, FileFormat, Value, ValueKind};
@@ -132,28 +132,48 @@ fn read_from<T: DeserializeOwned>(
     if let Some(line) = effective::unknown(shape, &values, prefix) {
         return Err(at_fault(line));
     }
-    let credentials = std::env::var("CREDENTIALS_DIRECTORY").ok();
-    place_credentials(&mut values, credentials.as_deref()).map_err(at_fault)?;
+    let given = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let credentials = Credentials { given, beside: path.and_then(Path::parent) };
+    credentials.place(&mut values).map_err(at_fault)?;
     let settings = T::deserialize(values.clone()).map_err(|error| at_fault(explain(&error)))?;
     Ok(Loaded { settings, values, beneath: Beneath::default() })
 }
 
-/// Puts systemd's folder of credentials into values that begin with its variable.
-fn place_credentials(value: &mut Value, folder: Option<&str>) -> Result<(), String> {
-    match &mut value.kind {
-        ValueKind::String(text) => {
-            let name = ["$CREDENTIALS_DIRECTORY/", "${CREDENTIALS_DIRECTORY}/"];
-            if let Some(name) = name.iter().find_map(|variable| text.strip_prefix(variable)) {
-                let folder = folder.ok_or_else(|| {
-                    format!("credential `{name}`: CREDENTIALS_DIRECTORY is not set; systemd sets it where a unit has LoadCredential=")
-                })?;
-                *text = format!("{folder}/{name}");
+/// Where values that begin with `$CREDENTIALS_DIRECTORY/` are.
+struct Credentials<'a> {
+    /// systemd's folder of credentials, where it has made one.
+    given: Option<PathBuf>,
+    /// The folder of the configuration file, for commands by hand: our units load credentials from there.
+    beside: Option<&'a Path>,
+}
+
+impl Credentials<'_> {
+    /// Puts the folder into values that begin with its variable.
+    fn place(&self, value: &mut Value) -> Result<(), String> {
+        match &mut value.kind {
+            ValueKind::String(text) => {
+                let name = ["$CREDENTIALS_DIRECTORY/", "${CREDENTIALS_DIRECTORY}/"];
+                if let Some(name) = name.iter().find_map(|variable| text.strip_prefix(variable)) {
+                    *text = self.path(name)?.display().to_string();
+                }
+                Ok(())
             }
-            Ok(())
+            ValueKind::Table(table) => table.values_mut().try_for_each(|value| self.place(value)),
+            ValueKind::Array(items) => items.iter_mut().try_for_each(|value| self.place(value)),
+            _ => Ok(()),
         }
-        ValueKind::Table(table) => table.values_mut().try_for_each(|value| place_credentials(value, folder)),
-        ValueKind::Array(items) => items.iter_mut().try_for_each(|value| place_credentials(value, folder)),
-        _ => Ok(()),
+    }
+
+    fn path(&self, name: &str) -> Result<PathBuf, String> {
+        if let Some(folder) = &self.given {
+            return Ok(folder.join(name));
+        }
+        self.beside.map(|folder| folder.join(name)).filter(|path| path.exists()).ok_or_else(|| {
+            format!(
+                "credential `{name}`: CREDENTIALS_DIRECTORY is not set (systemd sets it where a unit has LoadCredential=), and there is \
+                 no such file beside the configuration"
+            )
+        })
     }
 }
 
@@ -203,6 +223,7 @@ fn explain(error: &ConfigError) -> String {
                 return "a value is none of the words that it can be".to_owned();
             }
             match (line.starts_with("invalid "), line.rsplit_once(", expected ")) {
+                (true, Some((_, "a sequence"))) => "a value is wrong: expected a list, [\"...\"]".to_owned(),
                 (true, Some((_, expected))) => format!("a value is wrong: expected {expected}"),
                 _ => line.to_owned(),
             }
@@ -249,6 +270,7 @@ mod tests {
             ("number = 1", "`number`: did you mean `part.number`?"),
             ("[part]\nother = \"canary\"", "known here: number"),
             ("[part]\nnumber = \"$CREDENTIALS_DIRECTORY/n\"", "CREDENTIALS_DIRECTORY is not set"),
+            ("[part]\nnumber = \"$CREDENTIALS_DIRECTORY/c.toml\"", "number"),
         ] {
             let line = refusal(text);
             assert!(line.contains(named) && line.contains("c.toml"), "{text:?}: {line}");

@@ -17,7 +17,7 @@ mod tls;
 pub use claims::{Asked, of_token};
 pub use clock::{Offset, between, own};
 pub use desk::Desk;
-pub use finding::{Finding, Level, listed};
+pub use finding::{Finding, Level, listed, secrets};
 pub use issuer::{Examined, Grant, authorities, examine, manners};
 pub use print::finish;
 pub use refusal::of_refusal;

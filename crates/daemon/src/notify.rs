@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::watch::Watch;
 
 /// How often the line of status is renewed.
-const LINE_EVERY: Duration = Duration::from_secs(15);
+const LINE_EVERY: Duration = Duration::from_secs(3);
 
 /// Begins: everything that is needed is open.
 pub(crate) fn ready(line: &str) {

@@ -103,7 +103,10 @@ pub async fn open(
     let looked = tokio::time::timeout(CONNECT, async {
         let mut connection = PgConnection::connect_with(&options).await?;
         sqlx::raw_sql(AssertSqlSafe(session.clone())).execute(&mut connection).await?;
-        let missing = missing(&mut connection, used).await?;
+        let missing = match missing(&mut connection, used).await? {
+            Some(what) => Some(what + &elsewhere(&mut connection, used).await?),
+            None => None,
+        };
         connection.close().await?;
         Ok(missing)
     });
@@ -190,6 +193,22 @@ pub async fn missing(connection: &mut PgConnection, used: &[Used]) -> Result<Opt
         }
     }
     Ok(None)
+}
+
+/// The schemas that have the first of these tables, in words: the one that is meant may be among them.
+async fn elsewhere(connection: &mut PgConnection, used: &[Used]) -> Result<String, sqlx::Error> {
+    let Some((table, _)) = used.first() else { return Ok(String::new()) };
+    let schemas: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT table_schema::text FROM information_schema.tables WHERE table_name = $1 \
+         AND NOT table_schema = ANY (current_schemas(false)::text[]) ORDER BY 1 LIMIT 5",
+    )
+    .bind(table)
+    .fetch_all(connection)
+    .await?;
+    Ok(match schemas.is_empty() {
+        true => String::new(),
+        false => format!(" (`{table}` is in schema `{}`)", schemas.join("`, `")),
+    })
 }
 
 #[cfg(test)]

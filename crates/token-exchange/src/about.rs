@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daemon::Failure;
 use daemon::config::{About, Configuration, Flattened};
-use daemon::settings::IssuerSettings;
+use daemon::settings::{CacheSettings, IssuerSettings};
 use token_core::SystemClock;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,7 @@ pub(crate) fn check(settings: &Settings, other: Option<Place>) -> Result<(), Fai
     settings.planning(Vec::new()).map_err(Failure::configuration)?;
     settings.fts.place(other).map_err(Failure::configuration)?;
     Api::check(&settings.api)?;
+    settings.cache.as_ref().map_or(Ok(()), CacheSettings::check)?;
     // What is not said of a client is in FTS's database.
     for issuer in settings.issuer.iter().filter(|issuer| issuer.names_its_client()) {
         issuer.shared.client(Arc::new(SystemClock), CancellationToken::new())?;

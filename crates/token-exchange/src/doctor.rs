@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::doctor::{Desk, Finding, Options, finish};
+use daemon::doctor::{Desk, Finding, Options, finish, secrets};
 use daemon::{Failure, Shutdown};
 use token_core::{Clock, SystemClock};
 
@@ -54,6 +54,8 @@ pub(crate) async fn run(
     let desk = Desk::new(Duration::from_secs(asked.options.within));
     let mut findings = Vec::new();
 
+    let files = settings.issuer.iter().filter_map(|issuer| issuer.shared.client_secret_file.as_deref());
+    findings.extend(secrets(files.chain(settings.fts.password_file.as_deref())));
     let looked = desk.look(database::OF, database::look_over(&settings, theirs, &*clock)).await;
     let mut seen = looked.unwrap_or_default();
     match seen.findings.is_empty() {

@@ -36,6 +36,31 @@ async fn all_is_green_where_all_is_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_share_of_nothing_and_a_secret_for_all_are_doubtful() {
+    let rig = Rig::healthy().await;
+    rig.configure(
+        CONFIG,
+        &[("[http]", "[share]\nactivities = [\"Functional Tests\"]\nrses = [\"NOPE\"]\n[http]")],
+    );
+    let secret = rig.grid.conveyor_secret();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o604)).unwrap();
+    rig.conveyor()
+        .await
+        .says(
+            "yellow",
+            "RSEs of VO def",
+            &["no queued request has the activity `Functional Tests`", "Functional Test,"],
+        )
+        .says("yellow", "RSEs of VO def", &["there is no RSE `NOPE`"])
+        .says(
+            "yellow",
+            "our configuration",
+            &["others may read", &secret.display().to_string(), "chmod o-rwx"],
+        )
+        .ends(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_issuer_that_is_away_may_come_back() {
     let rig = Rig::healthy().await;
     rig.grid.issuer.set_fault(Fault::Down);

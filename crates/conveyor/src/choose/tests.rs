@@ -46,6 +46,7 @@ fn request(sources: &[(&str, i64)]) -> Request {
         datatype: None,
         parent: None,
         seen_at: UnixSeconds(1_795_458_026),
+        made_at: None,
         replicas: sources.iter().map(replica).collect(),
     }
 }

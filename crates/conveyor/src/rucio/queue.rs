@@ -45,8 +45,6 @@ impl Default for Cursor {
 pub struct Window {
     /// Their ids.
     pub keys: Vec<RequestKey>,
-    /// When the oldest of them was made.
-    pub oldest: Option<UnixSeconds>,
     /// Where it goes on.
     pub next: Cursor,
 }
@@ -97,6 +95,9 @@ const OLDEST: &str = concat!(
     " AND (r.created_at > $2 OR (r.created_at = $2 AND r.id > $3))"
 );
 
+const ACTIVITIES: &str =
+    concat!("SELECT DISTINCT r.activity FROM requests r", queued!(), " ORDER BY r.activity");
+
 /// Ids only: those that came to the queue lately. Whatever puts a request there sets `updated_at`, and that has an index.
 const ARRIVED: &str = concat!("SELECT r.id FROM requests r", queued!(), " AND r.updated_at > $2");
 
@@ -130,19 +131,27 @@ impl Rucio {
             Statement::new(OLDEST).with(self.vo.as_str()).with(&cursor.created_at).with(&cursor.id);
         self.narrow(&mut oldest, part);
         oldest.push(" ORDER BY r.created_at, r.id LIMIT ").bind(WINDOW);
-        let (mut keys, mut last, mut made_at) = (Vec::new(), None, None);
+        let (mut keys, mut last) = (Vec::new(), None);
         let each = self.database.each(oldest, |row| {
             keys.push(RequestKey::of(&row.id(0)?));
-            if keys.len() == 1 {
-                made_at = row.time(1)?.seconds().map(UnixSeconds);
-            }
             last = Some(row);
             Ok(())
         });
         each.await.during(WHAT)?;
         let Some(last) = last else { return Ok(None) };
         let next = Cursor { created_at: last.time(1).during(WHAT)?, id: RequestId(last.id(0).during(WHAT)?) };
-        Ok(Some(Window { keys, oldest: made_at, next }))
+        Ok(Some(Window { keys, next }))
+    }
+
+    /// The activities that have requests in this VO's queue.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn activities(&self) -> Result<Vec<String>, DatabaseError> {
+        let statement = Statement::new(ACTIVITIES).with(self.vo.as_str());
+        let rows = self.database.fetch(statement).await.during(WHAT)?;
+        let names: Result<Vec<Option<String>>, _> = rows.iter().map(|row| row.get(0)).collect();
+        Ok(names.during(WHAT)?.into_iter().flatten().collect())
     }
 
     /// The ids of requests of this part that came to the queue after `since`, at most a window's worth.
@@ -307,6 +316,7 @@ pub(super) fn request(row: &Row, now: UnixSeconds) -> Result<Request, sqlx::Erro
         datatype: row.get(16)?,
         parent: None,
         seen_at: now,
+        made_at: row.optional_time(15)?.and_then(|at| at.seconds()).map(UnixSeconds),
         replicas: Vec::new(),
     })
 }

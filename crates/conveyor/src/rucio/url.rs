@@ -16,6 +16,11 @@ impl DatabaseUrl {
         Self(url.into())
     }
 
+    /// Whether it is of a kind of database that we know.
+    pub(crate) fn is_supported(&self) -> bool {
+        self.0.starts_with("sqlite:") || daemon::postgres::is_for_us(&self.0)
+    }
+
     /// The URL itself, to open the database only.
     pub fn expose(&self) -> &str {
         &self.0

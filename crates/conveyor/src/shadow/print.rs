@@ -29,6 +29,12 @@ fn lines(report: &Report) -> Vec<String> {
         report.last_s,
         if states.is_empty() { "none".to_owned() } else { states.join("  ") }
     ));
+    if report.compared == 0 {
+        lines.push(
+            "nothing to compare: Rucio's own submitter has worked on no request in that time (--last)".into(),
+        );
+        return lines;
+    }
     lines.push(format!("the same     {}", report.same));
     lines.push(format!("explained    {} requests", report.explained));
     lines.extend(report.reasons.iter().map(|(reason, count)| format!("             {count}: {reason}")));

@@ -39,6 +39,9 @@ impl Why {
     }
 }
 
+/// When a request was made, where that is known.
+pub(super) type Made = Option<UnixSeconds>;
+
 /// The memory.
 #[derive(Debug, Default)]
 pub(super) struct Left {
@@ -52,11 +55,13 @@ struct Entry {
     why: u32,
     /// Seconds since the epoch, which reach to 2106.
     until: u32,
+    /// The same of when the request was made; the latest where that is not known.
+    made: u32,
 }
 
 impl Left {
     /// Remembers a request.
-    pub(super) fn leave(&mut self, request: RequestKey, why: Why, now: UnixSeconds) {
+    pub(super) fn leave(&mut self, request: RequestKey, made: Made, why: Why, now: UnixSeconds) {
         let keep = match &why {
             // Spread out, so that they do not all come due at once.
             Why::Decided(_) | Why::Away(_) => DECIDED_S * 3 / 4 + request.spread(DECIDED_S / 2),
@@ -70,7 +75,24 @@ impl Left {
             self.whys.len() - 1
         });
         let until = u32::try_from(now.0.saturating_add(keep)).unwrap_or(u32::MAX);
-        self.requests.insert(request, Entry { why: u32::try_from(at).unwrap_or_default(), until });
+        let made = made.and_then(|at| u32::try_from(at.0).ok()).unwrap_or(u32::MAX);
+        self.requests.insert(request, Entry { why: u32::try_from(at).unwrap_or_default(), until, made });
+    }
+
+    /// When the oldest was made of those that wait for something to end, and not for a change of themselves or of the topology.
+    pub(super) fn waiting_since(&self, now: UnixSeconds) -> Made {
+        let waits = |why: &Why| matches!(why, Why::Away(_) | Why::Banned);
+        if !self.whys.iter().any(waits) {
+            return None;
+        }
+        let now = u32::try_from(now.0).unwrap_or_default();
+        let waiting =
+            self.requests.values().filter(|entry| entry.until > now && waits(&self.whys[entry.why as usize]));
+        waiting
+            .map(|entry| entry.made)
+            .filter(|made| *made != u32::MAX)
+            .min()
+            .map(|made| UnixSeconds(made.into()))
     }
 
     /// Keeps of these requests those that are to be looked at, and counts the others by reason.
@@ -130,9 +152,14 @@ mod tests {
     fn what_was_left_is_passed_over_until_something_changes() {
         let (mut left, now) = (Left::default(), UnixSeconds(1_000_000));
         let keys: Vec<_> = (1..=4).map(|n| RequestKey::of(&format!("{n:032x}"))).collect();
-        left.leave(keys[0], Why::Decided("tape".into()), now);
-        left.leave(keys[1], Why::Ineligible, now);
-        left.leave(keys[2], Why::Away("https://f".into()), now);
+        let made = |before: i64| Some(UnixSeconds(now.0 - before));
+        assert_eq!(left.waiting_since(now), None);
+        left.leave(keys[0], made(5000), Why::Decided("tape".into()), now);
+        left.leave(keys[1], made(4000), Why::Ineligible, now);
+        left.leave(keys[2], made(30), Why::Away("https://f".into()), now);
+        left.leave(keys[3], None, Why::Banned, now);
+        assert_eq!(left.waiting_since(now), made(30), "what was decided does not wait");
+        left.requests.remove(&keys[3]);
         let sifted = |left: &Left, after: i64| {
             let (mut rest, mut counts) = (keys.clone(), BTreeMap::new());
             left.sift(&mut rest, UnixSeconds(now.0 + after), &mut counts);

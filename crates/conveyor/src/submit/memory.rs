@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use super::Submitter;
 use super::conditions::Conditions;
-use super::left::{Left, Why};
+use super::left::{Left, Made, Why};
 use crate::request::RequestKey;
 use crate::rucio::DatabaseError;
 use crate::topology::Topology;
@@ -48,11 +48,11 @@ impl Memory {
     }
 
     /// Remembers requests that are left where they are. What waits for an FTS that has come back meanwhile does not.
-    pub(super) fn leave(&self, lefts: impl IntoIterator<Item = (RequestKey, Why)>, now: UnixSeconds) {
+    pub(super) fn leave(&self, lefts: impl IntoIterator<Item = (RequestKey, Made, Why)>, now: UnixSeconds) {
         let (conditions, mut left) = (self.conditions(), self.left());
-        for (request, why) in lefts {
+        for (request, made, why) in lefts {
             if !matches!(&why, Why::Away(fts) if !conditions.is_away(fts)) {
-                left.leave(request, why, now);
+                left.leave(request, made, why, now);
             }
         }
     }

@@ -47,12 +47,14 @@ impl Submitter {
                 Verdict::Leave(reason) => {
                     debug!(request = %request.id, reason, "left in the queue");
                     *pass.report.left.entry(reason.to_owned()).or_default() += 1;
-                    lefts.push((key, Why::Decided(reason.into())));
+                    lefts.push((key, None, Why::Decided(reason.into())));
                 }
             }
         }
         drop(requests);
-        lefts.extend(keys.into_iter().filter(|key| !read.contains(key)).map(|key| (key, Why::Ineligible)));
+        lefts.extend(
+            keys.into_iter().filter(|key| !read.contains(key)).map(|key| (key, None, Why::Ineligible)),
+        );
         // Nothing is written, and so nothing claimed, before an FTS has told who we are to it: not before there is a
         // token.
         let mut ready = Vec::new();
@@ -67,7 +69,9 @@ impl Submitter {
                     let words = format!("FTS {fts} cannot be used now");
                     *pass.report.left.entry(words).or_default() += plans.len();
                     let why = Why::Away(fts.into());
-                    lefts.extend(plans.iter().map(|plan| (RequestKey::of(&plan.request.id.0), why.clone())));
+                    lefts.extend(plans.iter().map(|Plan { request, .. }| {
+                        (RequestKey::of(&request.id.0), request.made_at, why.clone())
+                    }));
                 }
             }
         }

@@ -151,9 +151,12 @@ impl Submitter {
                     posts.released += files;
                     let now = self.clock.now();
                     self.rucio.release(&job, now).await?;
-                    let keys = job.plans.iter().map(|plan| RequestKey::of(&plan.request.id.0));
-                    self.memory
-                        .leave(why.iter().flat_map(|why| keys.clone().map(|key| (key, why.clone()))), now);
+                    if let Some(why) = why {
+                        let left = |Plan { request, .. }: &Plan| {
+                            (RequestKey::of(&request.id.0), request.made_at, why.clone())
+                        };
+                        self.memory.leave(job.plans.iter().map(left), now);
+                    }
                     if let Some(error) = self.memory.conditions().may_try(fts, now).err() {
                         pass.unusable.get_or_insert(error);
                     }

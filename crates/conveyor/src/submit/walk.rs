@@ -73,11 +73,8 @@ impl Walk {
         }
         while self.window.is_empty() {
             let Some(cursor) = self.cursor.take() else { break };
-            if let Some(Window { keys: mut oldest, oldest: made_at, next }) =
-                submitter.rucio.oldest(part, &cursor).await?
-            {
+            if let Some(Window { keys: mut oldest, next }) = submitter.rucio.oldest(part, &cursor).await? {
                 pass.queue.requests += oldest.len();
-                pass.queue.oldest = pass.queue.oldest.or(made_at);
                 submitter.memory.left().sift(&mut oldest, now, &mut pass.report.left);
                 self.window = oldest.into();
                 self.cursor = Some(next);

@@ -59,7 +59,9 @@ pub(super) fn entries(
 ) -> Vec<Entry> {
     let mut entries = all(shape, values, &Walk { annotated, prefix, beneath: &beneath.file, text: masked });
     for answer in &beneath.answers {
-        let open = |entry: &&mut Entry| entry.key == answer.key && entry.value.is_none();
+        let open = |entry: &&mut Entry| {
+            entry.key == answer.key && matches!(entry.origin, Origin::Unset | Origin::Beneath(_))
+        };
         if let Some(entry) = entries.iter_mut().find(open) {
             (entry.value, entry.origin) =
                 (Some(format!("{:?}", answer.shown)), Origin::Beneath(answer.place.clone()));

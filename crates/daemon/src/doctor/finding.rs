@@ -1,5 +1,10 @@
 //! One thing that was looked at, and what was found.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use serde::Serialize;
 
 /// How it looks.
@@ -80,6 +85,16 @@ impl Finding {
     }
 }
 
+/// The files of secrets that others may read.
+pub fn secrets<'a>(files: impl IntoIterator<Item = &'a Path>) -> Option<Finding> {
+    let open = |path: &&Path| fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0);
+    let open: BTreeSet<String> =
+        files.into_iter().filter(open).map(|path| path.display().to_string()).collect();
+    let open: Vec<String> = open.into_iter().collect();
+    let found = (!open.is_empty()).then(|| format!("others may read {}", listed(&open)))?;
+    Some(Finding::doubt("our configuration", "secrets", found, "take that right from them: chmod o-rwx"))
+}
+
 /// The exit code of all of it: 0, 1 when what is wrong may pass, 2 when somebody has to mend something.
 pub(super) fn exit_code(findings: &[Finding]) -> u8 {
     let red = || findings.iter().filter(|finding| finding.level == Level::Red);
@@ -95,6 +110,7 @@ pub fn listed<T: AsRef<str>>(names: &[T]) -> String {
     const SHOWN: usize = 6;
     let shown: Vec<&str> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(SHOWN) {
+        0 if shown.is_empty() => "none".to_owned(),
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
@@ -121,6 +137,7 @@ mod tests {
     #[test]
     fn long_lists_are_cut() {
         let names: Vec<String> = (0..9).map(|n| format!("R{n}")).collect();
+        assert_eq!(listed(&names[..0]), "none");
         assert_eq!(listed(&names[..2]), "R0, R1");
         assert_eq!(listed(&names), "R0, R1, R2, R3, R4, R5 and 3 more");
     }

@@ -102,7 +102,7 @@ pub(super) fn wrong(
             };
             bad(
                 format!("it is signed by `{top}`, which is not among the authorities of {authorities}"),
-                format!("put the certificate of `{top}` there{intermediate}"),
+                format!("put the certificate of `{top}` there, or name its file as `ca_file`{intermediate}"),
             )
         }
         CertificateError::BadSignature => {

@@ -86,6 +86,9 @@ impl Issuers {
             let left_s = last.map(|end| now.until(end).as_secs()).filter(|left| *left > 0);
             let why = match (status.guard.open_for, left_s) {
                 (None, Some(left)) => format!("it is asked, and a token of it lives for another {left} s"),
+                (None, None) if status.calls_and_failures().0 == 0 => {
+                    "no token of it was needed yet; `doctor` asks for one".to_owned()
+                }
                 (None, None) => "it is asked; no token of it is kept now".to_owned(),
                 (Some(wait), Some(left)) => format!(
                     "not asked for another {} s, since its last calls failed; a token of it lives for another {left} s",

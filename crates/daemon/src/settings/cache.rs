@@ -1,10 +1,14 @@
 //! The `[cache]` section: where tokens outlive a restart.
 
-use std::path::PathBuf;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 use token_core::{CacheError, Clock, SealKeys, SledCache, SledSettings, TokenKeeper};
+use tracing::info;
 
 use crate::Failure;
 
@@ -33,12 +37,58 @@ fn max_entries() -> usize {
 impl CacheSettings {
     fn keys(&self) -> Result<SealKeys, Failure> {
         match (&self.key_file, &self.key_credential) {
-            (Some(file), None) => SealKeys::from_file(file).map_err(Failure::configuration),
+            (Some(file), None) => SealKeys::from_file(file).map_err(explained),
             (None, Some(name)) => SealKeys::from_credential(name).map_err(Failure::configuration),
             _ => Err(Failure::configuration(
                 "`cache`: give the seal key either by `key_file` or by `key_credential`",
             )),
         }
+    }
+}
+
+impl CacheSettings {
+    /// Looks whether the keys can be read, if there are any yet; nothing is made.
+    ///
+    /// # Errors
+    /// One line that names the file and what to do.
+    pub fn check(&self) -> Result<(), Failure> {
+        match &self.key_file {
+            Some(file) if !file.exists() => Ok(()),
+            _ => self.keys().map(drop),
+        }
+    }
+
+    /// Makes the folders that the cache and its keys are to be in.
+    fn make_folders(&self) -> Result<(), Failure> {
+        let parents =
+            [Some(&self.path), self.key_file.as_ref()].into_iter().flatten().filter_map(|path| path.parent());
+        for folder in parents.filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| {
+                explained(CacheError::File { path: folder.display().to_string(), source })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether root would leave files in another user's cache, which that user's daemon then could not read: a command by hand, where a
+    /// service with a user of its own has been.
+    fn is_anothers(&self) -> bool {
+        let owner = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.uid());
+        owner(Path::new("/proc/self")) == Some(0)
+            && self.path.ancestors().skip(1).find_map(owner).is_some_and(|folder| folder != 0)
+    }
+}
+
+/// With what to do where this process may not.
+fn explained(error: CacheError) -> Failure {
+    let denied =
+        matches!(&error, CacheError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
+    match denied {
+        true => Failure::configuration(format!(
+            "{error}: `[cache]` must be in a folder of this process's own user (a unit's is /var/lib/token-conveyor/NAME), and what is \
+             there must be that user's (chown)"
+        )),
+        false => Failure::configuration(error),
     }
 }
 
@@ -56,16 +106,73 @@ pub fn existing(cache: &CacheSettings) -> Result<Option<SledCache>, Failure> {
 }
 
 /// A keeper of tokens over the cache, or over memory alone when there is no `[cache]` section. A cache that another process
-/// holds or that can't be used is no reason to stop: it holds only what the issuer would give again.
+/// holds or that can't be used is no reason to stop: it holds only what the issuer would give again. Root does without one that is in a
+/// folder of another user.
 ///
 /// # Errors
 /// When the folder or key file is open to others, can't be made, or holds no key: that is to be mended.
 pub fn keeper(cache: Option<&CacheSettings>, clock: Arc<dyn Clock>) -> Result<TokenKeeper, Failure> {
+    let anothers = cache.filter(|cache| cache.is_anothers());
+    if let Some(cache) = anothers {
+        info!(path = %cache.path.display(), "the cache is another user's, and this is root: tokens are kept in memory");
+    }
     let open = |cache: &CacheSettings| -> Result<SledCache, Failure> {
+        cache.make_folders()?;
         let settings =
             SledSettings { path: cache.path.clone(), keys: cache.keys()?, max_entries: cache.max_entries };
-        SledCache::open(settings).map_err(|error: CacheError| Failure::configuration(error))
+        SledCache::open(settings).map_err(explained)
     };
-    let behind = cache.map(open).transpose()?;
+    let behind = cache.filter(|_| anothers.is_none()).map(open).transpose()?;
     Ok(TokenKeeper::new(behind.map(|cache| Arc::new(cache) as Arc<_>), clock))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::chown;
+
+    use token_core::SystemClock;
+
+    use super::*;
+
+    fn cache(folder: &Path) -> CacheSettings {
+        CacheSettings {
+            path: folder.join("made/tokens"),
+            key_file: Some(folder.join("made/tokens.key")),
+            key_credential: None,
+            max_entries: max_entries(),
+        }
+    }
+
+    #[test]
+    fn folders_are_made_and_a_key_that_is_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        cache.check().unwrap();
+        drop(keeper(Some(&cache), Arc::new(SystemClock)).unwrap());
+        cache.check().unwrap();
+        let made = fs::metadata(folder.path().join("made")).unwrap();
+        assert_eq!(made.mode() & 0o777, 0o700);
+        fs::write(folder.path().join("made/tokens.key"), "canary").unwrap();
+        let line = cache.check().unwrap_err().to_string();
+        assert!(line.contains("tokens.key") && !line.contains("canary"), "{line}");
+    }
+
+    /// As after a service with a user of its own has run; only root can set that up.
+    #[test]
+    fn root_leaves_a_cache_in_anothers_folder_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path());
+        assert!(!cache.is_anothers(), "our own folder");
+        if chown(folder.path(), Some(12345), None).is_ok() {
+            drop(keeper(Some(&cache), Arc::new(SystemClock)).unwrap());
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn who_may_not_is_told_what_to_do() {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let line = explained(CacheError::File { path: "/c.key".into(), source }).to_string();
+        assert!(line.contains("/c.key") && line.contains("chown"), "{line}");
+    }
 }

@@ -222,6 +222,9 @@ impl IssuerSettings {
             (Authentication::PrivateKeyJwt, ..) => Err(Failure::configuration(
                 "`issuer`: authentication private_key_jwt takes `private_key_file`, and no `client_secret_file`",
             )),
+            (_, None, None) => Err(Failure::configuration(
+                "`issuer.client_secret_file` is missing (a secret of `--rucio-cfg` counts for its own issuer and client_id only)",
+            )),
             _ => Err(Failure::configuration(
                 "`issuer`: authentication basic and post take `client_secret_file`, and no `private_key_file`",
             )),

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use token_core::http::HttpSettings;
+use token_core::retry::RetryPolicy;
 use token_core::{
     Answer, AssertionKey, AudienceParameter, ClientAuthentication, ClientSecret, Issuer, OAuthClient,
     OAuthSettings, ScopeSet, SystemClock, TokenRequest,
@@ -81,6 +83,8 @@ impl Client {
                 Parameter::Both => AudienceParameter::Both,
                 Parameter::None => AudienceParameter::None,
             },
+            // A person waits.
+            retry: RetryPolicy { total: Duration::from_secs(5), ..RetryPolicy::default() },
             answer: if self.opaque { Answer::Opaque } else { Answer::WlcgJwt },
             ..OAuthSettings::new(issuer, self.client_id.clone(), authentication)
         };

@@ -258,7 +258,6 @@ fn hours(text: &str) -> Option<Value> {
         let (activity, number) = part.split_once(':')?;
         hours.insert(activity.trim().to_owned(), number.trim().parse::<i64>().ok()?.into());
     }
-    hours.entry("default").or_insert(168.into());
     Some(Value::Object(hours))
 }
 

@@ -227,13 +227,16 @@ impl Default for SubmitSettings {
             bring_online_s: 43_200,
             archive_timeout_override_s: None,
             ignore_availability: false,
-            max_time_in_queue_h: [("default".to_owned(), 168)].into(),
+            max_time_in_queue_h: [("default".to_owned(), IN_QUEUE_H)].into(),
             without_token: WithoutToken::default(),
             sleep_s: 10,
             look_every_s: 1,
         }
     }
 }
+
+/// Hours that a file may wait in FTS when nothing is said for it, as in Rucio.
+const IN_QUEUE_H: i64 = 168;
 
 impl SubmitSettings {
     /// The rules of choice.
@@ -251,9 +254,11 @@ impl SubmitSettings {
 
     /// The rules of jobs.
     pub fn job_rules(&self) -> JobRules {
+        let mut max_time_in_queue_h = self.max_time_in_queue_h.clone();
+        max_time_in_queue_h.entry("default".into()).or_insert(IN_QUEUE_H);
         JobRules {
             files_per_job: self.files_per_job,
-            max_time_in_queue_h: self.max_time_in_queue_h.clone(),
+            max_time_in_queue_h,
             selection_strategy: self.selection_strategy.clone(),
             bring_online_s: self.bring_online_s,
             group_by: self.group_by,
@@ -307,6 +312,14 @@ mod tests {
             format!("{:?}", daemon::config::load::<Settings>(&path, "NO_SUCH_PREFIX").unwrap())
         });
         assert_eq!(plain, full);
+    }
+
+    #[test]
+    fn hours_for_one_activity_leave_the_others_theirs() {
+        let only = [("User".to_owned(), 24)].into();
+        let rules = SubmitSettings { max_time_in_queue_h: only, ..SubmitSettings::default() }.job_rules();
+        let hours: Vec<_> = rules.max_time_in_queue_h.into_iter().collect();
+        assert_eq!(hours, [("User".to_owned(), 24), ("default".to_owned(), 168)]);
     }
 
     #[test]

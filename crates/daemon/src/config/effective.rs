@@ -121,11 +121,11 @@ fn walk_section(
                     _ => out.push(unset(place)),
                 }
             }
-            (_, Some(value)) => {
+            (_, Some(value)) if !is_bare(value) => {
                 let origin = origin(value, &place, walk);
                 out.push(Entry { key: place, value: Some(shown(value, walk.text)), origin });
             }
-            (_, None) => {
+            _ => {
                 let default = walk.annotated.note(section, key.name).and_then(|note| note.default.clone());
                 out.push(match default {
                     Some(default) => Entry { key: place, value: Some(default), origin: Origin::Default },
@@ -147,7 +147,18 @@ fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
+/// A header with nothing below it.
+fn is_bare(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::Table(table) if table.is_empty())
+}
+
 fn origin(value: &Value, place: &str, walk: &Walk<'_>) -> Origin {
+    // A table has come together from wherever its keys are from.
+    if let ValueKind::Table(table) = &value.kind
+        && let Some(first) = table.values().next()
+    {
+        return origin(first, place, walk);
+    }
     match value.origin() {
         Some(ENVIRONMENT) => Origin::Environment(variable(place, walk.prefix)),
         Some(_) => Origin::File,

@@ -85,7 +85,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let vos = settings.rucio.served(&rucio).await?;
     let accesses = access::of_vos(&settings, &vos, &clock, &shutdown)?;
-    let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
+    let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock), arguments.run_once)?);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         config = arguments.read_from(),

@@ -129,7 +129,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let clients: Vec<Option<IssuerClient>> =
         known.iter().map(|known| known.client(&clock, &shutdown.hard)).collect::<Result<_, _>>()?;
     let clients: Vec<IssuerClient> = clients.into_iter().flatten().collect();
-    let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock))?);
+    let keeper = Arc::new(shared::keeper(settings.cache.as_ref(), Arc::clone(&clock), arguments.run_once)?);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         config = arguments.read_from(),

@@ -70,8 +70,7 @@ impl CacheSettings {
         Ok(())
     }
 
-    /// Whether root would leave files in another user's cache, which that user's daemon then could not read: a command by hand, where a
-    /// service with a user of its own has been.
+    /// Whether this is root and the folder is another user's, as of a service with a user of its own.
     fn is_anothers(&self) -> bool {
         let owner = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.uid());
         owner(Path::new("/proc/self")) == Some(0)
@@ -106,13 +105,17 @@ pub fn existing(cache: &CacheSettings) -> Result<Option<SledCache>, Failure> {
 }
 
 /// A keeper of tokens over the cache, or over memory alone when there is no `[cache]` section. A cache that another process
-/// holds or that can't be used is no reason to stop: it holds only what the issuer would give again. Root does without one that is in a
-/// folder of another user.
+/// holds or that can't be used is no reason to stop: it holds only what the issuer would give again. What runs `once`, by hand, as root,
+/// does without one that is in a folder of another user: that user's daemon could not read what it leaves there.
 ///
 /// # Errors
 /// When the folder or key file is open to others, can't be made, or holds no key: that is to be mended.
-pub fn keeper(cache: Option<&CacheSettings>, clock: Arc<dyn Clock>) -> Result<TokenKeeper, Failure> {
-    let anothers = cache.filter(|cache| cache.is_anothers());
+pub fn keeper(
+    cache: Option<&CacheSettings>,
+    clock: Arc<dyn Clock>,
+    once: bool,
+) -> Result<TokenKeeper, Failure> {
+    let anothers = cache.filter(|cache| once && cache.is_anothers());
     if let Some(cache) = anothers {
         info!(path = %cache.path.display(), "the cache is another user's, and this is root: tokens are kept in memory");
     }
@@ -148,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path());
         cache.check().unwrap();
-        drop(keeper(Some(&cache), Arc::new(SystemClock)).unwrap());
+        drop(keeper(Some(&cache), Arc::new(SystemClock), true).unwrap());
         cache.check().unwrap();
         let made = fs::metadata(folder.path().join("made")).unwrap();
         assert_eq!(made.mode() & 0o777, 0o700);
@@ -164,8 +167,10 @@ mod tests {
         let cache = cache(folder.path());
         assert!(!cache.is_anothers(), "our own folder");
         if chown(folder.path(), Some(12345), None).is_ok() {
-            drop(keeper(Some(&cache), Arc::new(SystemClock)).unwrap());
+            drop(keeper(Some(&cache), Arc::new(SystemClock), true).unwrap());
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+            drop(keeper(Some(&cache), Arc::new(SystemClock), false).unwrap());
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a daemon is meant to");
         }
     }
 

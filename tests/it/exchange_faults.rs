@@ -193,16 +193,33 @@ async fn a_lease_of_another_is_respected_until_it_ends_and_who_lost_a_lease_writ
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_token_is_handed_over_as_the_configuration_has_it_by_now() {
+    let few = (SIMPLE.0, 3);
+    let (_folder, grid, fts) = grid(&[few]).await;
+    for (round, managed) in ["false", "true", "false"].into_iter().enumerate() {
+        if round > 0 {
+            submit(&grid, &[few]).await;
+        }
+        let output = exchange(&grid).env("TOKEN_EXCHANGE__REFRESH__MANAGED", managed).output().await.unwrap();
+        assert_eq!(report(&output), "3 released", "{managed}");
+        let as_said =
+            format!("t_token JOIN token_exchange_token USING (token_id) WHERE unmanaged <> {managed}");
+        assert_eq!(count(&fts, &as_said).await, 2, "{managed}");
+        assert_eq!(grid.issuer.token_calls().exchange, 2, "the tokens are the same");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_table_and_a_living_fts_token_are_named() {
     let (_folder, grid, fts) = grid(&[SIMPLE]).await;
     let beat = "INSERT INTO t_hosts (hostname, beat, service_name) \
                 VALUES ('fts-daemon-7.example', datetime('now', '-5 seconds'), 'fts_token')";
     change(&fts, beat).await;
-    expect_refusal(&exchange(&grid).output().await.unwrap(), "fts-daemon-7.example");
+    expect_refusal(&exchange(&grid).output().await.unwrap(), 1, "fts-daemon-7.example");
     // One that has been dead for an hour is none.
     change(&fts, "UPDATE t_hosts SET beat = datetime('now', '-1 hour')").await;
     change(&fts, "DROP TABLE token_exchange_lease").await;
-    expect_refusal(&exchange(&grid).output().await.unwrap(), "init-db");
+    expect_refusal(&exchange(&grid).output().await.unwrap(), 2, "init-db");
     assert_eq!((in_state(&fts, "TOKEN_PREP").await, grid.issuer.token_calls().exchange), (10, 0));
     assert!(grid.token_exchange(&["init-db"]).output().await.unwrap().status.success());
     assert_eq!(once(&grid).await, "10 released");
@@ -317,10 +334,10 @@ async fn in_state(fts: &SqlitePool, state: &str) -> i64 {
     count(fts, &format!("t_file WHERE file_state = '{state}'")).await
 }
 
-fn expect_refusal(output: &Output, named: &str) {
+fn expect_refusal(output: &Output, code: i32, named: &str) {
     let log = String::from_utf8_lossy(&output.stderr);
     let line = log.lines().last().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert_eq!(output.status.code(), Some(code), "{log}");
     assert!(line.starts_with("token-exchange: ") && line.contains(named), "{line}");
 }
 

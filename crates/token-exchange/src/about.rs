@@ -6,6 +6,7 @@ use daemon::Failure;
 use daemon::config::{About, Configuration, Flattened};
 use daemon::settings::{CacheSettings, IssuerSettings};
 use token_core::SystemClock;
+use token_core::http::HttpSettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
@@ -32,6 +33,9 @@ impl Configuration for Settings {
 pub(crate) fn check(settings: &Settings, other: Option<Place>) -> Result<(), Failure> {
     settings.planning(Vec::new()).map_err(Failure::configuration)?;
     settings.fts.place(other).map_err(Failure::configuration)?;
+    let providers = HttpSettings { ca_file: settings.providers.ca_file.clone(), ..HttpSettings::default() };
+    token_core::http::client(&providers)
+        .map_err(|error| Failure::configuration(format!("`providers`: {error}")))?;
     Api::check(&settings.api)?;
     settings.cache.as_ref().map_or(Ok(()), CacheSettings::check)?;
     // What is not said of a client is in FTS's database.

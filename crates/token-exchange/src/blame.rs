@@ -32,7 +32,7 @@ impl What {
     pub fn words(self) -> &'static str {
         match self {
             Self::Refused => {
-                "the storage refused the token: it has ended, or its audience, scopes or issuer are not what this storage wants"
+                "the storage refused the token: it has ended, or its audience, scopes or issuer are not what this storage wants (`doctor` tells which)"
             }
             Self::Overwrite => {
                 "the storage refused to delete the old file: the token has no storage.modify on it"

@@ -18,7 +18,7 @@ use crate::plan::Planning;
 /// What is to be told.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make our tables, `token_exchange_lease` and `token_exchange_token`, in FTS's database. Harmless when they are there.
+    /// Make our tables, `token_exchange_lease`, `token_exchange_token` and `token_exchange_look`, in FTS's database. Harmless when they are there.
     InitDb,
     /// Look at the configuration, without starting anything.
     #[command(subcommand)]

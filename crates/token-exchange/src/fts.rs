@@ -45,7 +45,7 @@ pub enum DatabaseError {
     #[error("`fts.database`: {0}; an FTS database of schema 10 is expected")]
     Sqlite(#[from] sqlite::OpenError),
     /// The same on MariaDB or MySQL.
-    #[error("`fts.database`: {0}; an FTS database of schema 10 is expected")]
+    #[error("`fts.database`: {0}{hint}", hint = hint(.0))]
     Mysql(#[from] mysql::OpenError),
     /// It is of another version.
     #[error("`fts.database`: {0} is the schema version in `t_schema_vers`, and 10 is the one that we know")]
@@ -57,7 +57,8 @@ pub enum DatabaseError {
     NotInitialised(&'static str),
     /// FTS's own daemon is alive.
     #[error(
-        "FTS's own `fts_token` runs on {host} (last beat {beat} UTC): stop it first, both would exchange the same tokens"
+        "FTS's own `fts_token` runs on {host} (last beat {beat} UTC): stop it first, both would exchange the same tokens; its beat \
+         counts for two minutes, and a service tries again"
     )]
     FtsTokenRuns {
         /// Its host.
@@ -84,8 +85,21 @@ impl DatabaseError {
         match self {
             Self::Mysql(error) => error.is_transient(),
             Self::Statement { source, .. } => is_transient(source),
+            // Its last beat gets old.
+            Self::FtsTokenRuns { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// What helps when it is another database than it should be, or a password is wrong.
+fn hint(error: &mysql::OpenError) -> &'static str {
+    match error {
+        mysql::OpenError::Schema { .. } => "; an FTS database of schema 10 is expected",
+        mysql::OpenError::Open { source: sqlx::Error::Database(_), .. } => {
+            " (its user stands in `fts.database`, its password in `fts.password_file`, or both in fts3config)"
+        }
+        _ => "",
     }
 }
 

@@ -46,10 +46,14 @@ pub enum Unplanned {
     #[error("the path of its URL is not normal and cannot stand in a scope")]
     Path,
     /// The file is outside of what the storage gives to the issuer.
-    #[error("its path is not below the endpoint's `base_path`: no scope can reach it")]
+    #[error(
+        "its path is not below the endpoint's `base_path`: no scope can reach it; FTS's operators set that in token-exchange's [[endpoint]]"
+    )]
     Base,
     /// The file is outside of the area that tokens are made for.
-    #[error("its path is not below the endpoint's `area`")]
+    #[error(
+        "its path is not below the endpoint's `area` (counted below `base_path`); FTS's operators set that in token-exchange's [[endpoint]]"
+    )]
     Area,
     /// Tokens of the endpoint are narrower than the endpoint, and no path was named.
     #[error("a path is needed: tokens of this endpoint are for a {0} each (`granularity`)")]

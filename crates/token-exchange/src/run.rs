@@ -106,7 +106,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let logs = logs::start(&settings.log)?;
     if !theirs.unmapped.is_empty() {
-        info!(keys = theirs.unmapped.join(" "), "keys of fts3config that mean nothing here");
+        info!(keys = theirs.unmapped.join(" "), "keys of fts3config that are not taken over");
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (place, tls) = settings.fts.place(theirs.place).map_err(Failure::configuration)?;
@@ -136,6 +136,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         issuers = clients.len(),
         endpoints = planning.endpoints.len(),
         cache = settings.cache.is_some(),
+        managed = settings.refresh.managed(),
         "token-exchange starts"
     );
 

@@ -36,7 +36,7 @@ async fn all_is_green_where_all_is_well() {
             "storage https://127.0.0.1",
             &["HEAD /vo/rucio/doctor", "404", "so the token is taken"],
         )
-        .says("green", "FTS's messaging directory", &["a socket can be made"]);
+        .says("green", "FTS's messaging directory", &["this user can make a socket"]);
     assert_eq!(seen.count("access"), rig.grid.storages.len());
 }
 

@@ -143,7 +143,7 @@ async fn ftss_own_files_and_clients_are_enough() {
     let output = worker.stdin(Stdio::null()).output().await.unwrap();
     assert_eq!(report(&output), "4 released");
     let log = String::from_utf8_lossy(&output.stderr);
-    for words in ["client=\"fts-exchange\" from=\"t_token_provider\"", "mean nothing here keys=\"User\""] {
+    for words in ["client=\"fts-exchange\" from=\"t_token_provider\"", "not taken over keys=\"User\""] {
         assert!(log.contains(words), "`{words}`: {log}");
     }
     assert!(!log.contains(secret.trim()) && !log.contains(url.password().unwrap()));

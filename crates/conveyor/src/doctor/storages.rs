@@ -86,7 +86,7 @@ async fn one(
     let mut findings = of_token(&asked, &given, keys, clock.now());
     let ca_file = settings.fts.ca_file.clone();
     let Ok(http) = client(&settings.fts.http()) else { return findings };
-    let door = Door { of: of.to_owned(), url, request, section: "[[rse]]", ca_file };
+    let door = Door { of: of.to_owned(), url, request, section: "[[rse]]", base: None, ca_file };
     let mint: Minter<'_> = &|request| {
         Box::pin(
             async move { oauth.client_credentials_as_given(&request).await.ok().map(|given| given.token) },

@@ -28,6 +28,8 @@ pub struct Door {
     pub request: TokenRequest,
     /// The section of the configuration in which its audience and paths stand.
     pub section: &'static str,
+    /// What its scopes are below now, where an `area` below that can be set for it.
+    pub base: Option<String>,
     /// Certificate authorities instead of the system's.
     pub ca_file: Option<std::path::PathBuf>,
 }
@@ -196,6 +198,25 @@ fn explain(
         ),
         Some((Change::Path(own), _)) => {
             let base = base(path, own);
+            if door.base.as_ref() == Some(&base) {
+                return Finding::bad(
+                    of,
+                    CHECK,
+                    format!(
+                        "{refused}; it takes scope path `{own}` below `{base}`, and not the wider one that was asked for"
+                    ),
+                    format!(
+                        "`base_path` is right: set `area` in its {section} to the part below it that the issuer may use, as `{}`",
+                        first(own)
+                    ),
+                );
+            }
+            let area = match &door.base {
+                Some(_) => {
+                    format!(", and `area` to the part below it that the issuer may use, as `{}`", first(own))
+                }
+                None => String::new(),
+            };
             Finding::bad(
                 of,
                 CHECK,
@@ -203,7 +224,7 @@ fn explain(
                     "{refused}; it takes scope path `{own}`, so paths of scopes begin there below `{base}`"
                 ),
                 format!(
-                    "set `base_path = \"{base}\"` in its {section}, or what it gives to the issuer at the storage"
+                    "set `base_path = \"{base}\"` in its {section}{area}; or what it gives to the issuer at the storage"
                 ),
             )
         }
@@ -230,6 +251,12 @@ fn explain(
     }
 }
 
+/// The first part of a path.
+fn first(path: &StoragePath) -> String {
+    let text = path.to_string();
+    format!("/{}", text.trim_start_matches('/').split('/').next().unwrap_or_default())
+}
+
 /// What stands before `own` in the path.
 fn base(path: &str, own: &StoragePath) -> String {
     let own = own.to_string();
@@ -248,6 +275,7 @@ mod tests {
             url: Url::parse(url).unwrap(),
             request: TokenRequest { audience: audience.into(), scope: ScopeSet::parse(scope).unwrap() },
             section: "[[endpoint]]",
+            base: Some("/".into()),
             ca_file: None,
         }
     }
@@ -290,7 +318,11 @@ mod tests {
             "{words}"
         );
         let path = [(Change::Path(StoragePath::parse("/a").unwrap()), true)];
-        assert!(told(403, 403, &path).1.contains("set `base_path = \"/vo\"`"));
+        let words = told(403, 403, &path).1;
+        assert!(words.contains("set `base_path = \"/vo\"`") && words.contains("as `/a`"), "{words}");
+        let right = Door { base: Some("/vo".into()), ..door.clone() };
+        let todo = explain(&right, 403, 403, &path, None).todo.unwrap();
+        assert!(todo.contains("`base_path` is right: set `area`") && todo.contains("as `/a`"), "{todo}");
         let root = [(Change::Path(StoragePath::root()), true)];
         assert!(told(403, 403, &root).1.contains("set `base_path = \"/vo/a\"`"));
         let (_, none) = told(403, 403, &audience[..1]);

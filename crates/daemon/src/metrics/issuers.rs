@@ -84,10 +84,15 @@ impl Issuers {
             let last =
                 held.iter().filter(|held| plain(&held.issuer) == issuer).map(|held| held.last_end).max();
             let left_s = last.map(|end| now.until(end).as_secs()).filter(|left| *left > 0);
+            let (calls, failed) = status.calls_and_failures();
+            let never = calls > 0 && failed == calls;
             let why = match (status.guard.open_for, left_s) {
                 (None, Some(left)) => format!("it is asked, and a token of it lives for another {left} s"),
-                (None, None) if status.calls_and_failures().0 == 0 => {
+                (None, None) if calls == 0 => {
                     "no token of it was needed yet; `doctor` asks for one".to_owned()
+                }
+                (None, None) if never => {
+                    format!("none of its {calls} calls gave a token: `doctor` and the log say why")
                 }
                 (None, None) => "it is asked; no token of it is kept now".to_owned(),
                 (Some(wait), Some(left)) => format!(
@@ -101,7 +106,7 @@ impl Issuers {
             };
             Check {
                 name: format!("issuer {issuer}"),
-                ok: status.guard.open_for.is_none() || left_s.is_some(),
+                ok: (status.guard.open_for.is_none() && !never) || left_s.is_some(),
                 why,
             }
         };

@@ -199,7 +199,13 @@ impl Status {
             }
         }
         let files: i64 = self.backlog.iter().map(|group| group.files).sum();
-        page.line("backlog", format!("{files} files"));
+        page.line(
+            "backlog",
+            match self.initialised {
+                true => format!("{files} files"),
+                false => "not known without our tables: see `init-db`, and `plan` for what waits".to_owned(),
+            },
+        );
         for group in &self.backlog {
             let age = group.oldest_s.map_or_else(String::new, |s| format!(" for up to {}", span(s)));
             page.more(format!("{}{age}: {}", group.files, group.why));

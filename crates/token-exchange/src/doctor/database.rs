@@ -126,7 +126,11 @@ fn folder_is_right(of: String, folder: &Path) -> Finding {
         Err(error) => Finding::bad(of, CHECK, error.to_string(), same),
         Ok(found) if !found.is_dir() => Finding::bad(of, CHECK, "it is no folder", same),
         Ok(_) => match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
-            Ok(()) => Finding::good(of, CHECK, "a socket can be made in it"),
+            Ok(()) => Finding::good(
+                of,
+                CHECK,
+                "this user can make a socket in it (a service of another user, or with ProtectSystem=, may not: fts3.conf)",
+            ),
             Err(error) => Finding::bad(
                 of,
                 CHECK,

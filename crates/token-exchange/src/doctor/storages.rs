@@ -113,7 +113,7 @@ impl Storages<'_> {
         let Some(client) = issuer.client.as_ref().filter(|_| issuer.examined.usable) else {
             return vec![Finding::skipped(of, "token", "its issuer or our client there can't be used")];
         };
-        let (request, door) = match self.wanted(origin, url.as_deref(), client.issuer().as_str()) {
+        let (request, door, base) = match self.wanted(origin, url.as_deref(), client.issuer().as_str()) {
             Ok(wanted) => wanted,
             Err(why) => {
                 return vec![Finding::bad(of, "path", why, "see its [[endpoint]]: `base_path` and `area`")];
@@ -146,7 +146,8 @@ impl Storages<'_> {
                 return findings;
             }
         };
-        let door = Door { of: of.to_owned(), url: door, request, section: "[[endpoint]]", ca_file };
+        let base = Some(base);
+        let door = Door { of: of.to_owned(), url: door, request, section: "[[endpoint]]", base, ca_file };
         let mint: Minter<'_> =
             &|request| Box::pin(async move { Some(ask(client, subject, &request).await.ok()?.token) });
         let name = format!("issuer {}", client.issuer());
@@ -155,8 +156,13 @@ impl Storages<'_> {
         findings
     }
 
-    /// What a destination's token there is asked for with, and the file that it is tried on.
-    fn wanted(&self, origin: &str, url: Option<&str>, issuer: &str) -> Result<(TokenRequest, Url), String> {
+    /// What a destination's token there is asked for with, the file that it is tried on, and the base path that counts there.
+    fn wanted(
+        &self,
+        origin: &str,
+        url: Option<&str>,
+        issuer: &str,
+    ) -> Result<(TokenRequest, Url, String), String> {
         let unfit = || format!("{origin} is no URL of a storage");
         let (authority, _) = Authority::split(&format!("{origin}/")).ok_or_else(unfit)?;
         let endpoint = self.planning.endpoints.at(&authority, issuer);
@@ -176,7 +182,7 @@ impl Storages<'_> {
         let request = need(&leg, issuer, &self.planning.endpoints)
             .map_err(|why| format!("{}: {why}", token_core::http::printable(&file)))?;
         let door = Url::parse(&format!("{origin}{path}")).map_err(|_| unfit())?;
-        Ok((request, door))
+        Ok((request, door, endpoint.base_path.to_string()))
     }
 }
 

@@ -109,7 +109,7 @@ impl Service {
                 ),
                 Err(error) if !said => warn!(
                     socket = %self.path.display(), %error,
-                    "refresh requests can't be answered: managed transfers on this host will fail; tried again"
+                    "refresh requests can't be answered: managed transfers on this host will fail; tried again (may this user write there? see fts3.conf)"
                 ),
                 _ => (),
             }

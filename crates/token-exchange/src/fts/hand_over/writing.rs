@@ -65,11 +65,13 @@ impl Writing {
     }
 
     /// `unmanaged`: neither FTS nor `fts_url_copy` tries to exchange or refresh them. One that is there already is put back into
-    /// use, as FTS itself does. What is written is remembered, for its renewal.
+    /// use, as FTS itself does, and is from now on as the configuration has it: a kept token outlives a change of that. What is written is remembered, for its renewal.
     pub(super) async fn insert(&mut self, tokens: &[(String, &EndpointToken)]) -> Result<(), DatabaseError> {
         let older: &[&str] = if self.older_columns { &OLDER } else { &[] };
         let columns: String = older.iter().map(|column| format!(", {column}")).collect();
-        let again = self.transaction.dialect().or_update("token_id", "retired = 0");
+        let dialect = self.transaction.dialect();
+        let again = dialect
+            .or_update("token_id", &format!("retired = 0, unmanaged = {}", dialect.would_be("unmanaged")));
         for some in tokens.chunks(TOKENS) {
             let mut statement = Statement::new(&format!(
                 "INSERT INTO t_token (token_id, access_token, access_token_expiry, issuer, scope, audience, retired, \

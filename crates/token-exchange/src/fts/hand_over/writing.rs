@@ -65,7 +65,8 @@ impl Writing {
     }
 
     /// `unmanaged`: neither FTS nor `fts_url_copy` tries to exchange or refresh them. One that is there already is put back into
-    /// use, as FTS itself does, and is from now on as the configuration has it: a kept token outlives a change of that. What is written is remembered, for its renewal.
+    /// use, as FTS itself does, and is from now on as the configuration has it: a kept token outlives a change of that. What is
+    /// written is remembered, for its renewal.
     pub(super) async fn insert(&mut self, tokens: &[(String, &EndpointToken)]) -> Result<(), DatabaseError> {
         let older: &[&str] = if self.older_columns { &OLDER } else { &[] };
         let columns: String = older.iter().map(|column| format!(", {column}")).collect();

@@ -98,10 +98,11 @@ async fn readiness_says_what_is_missing_and_comes_back() {
     command.env("CONVEYOR__ISSUER__RETRY_TOTAL_S", "1").env("CONVEYOR__SUBMIT__SLEEP_S", "1");
     let daemon = grid.spawn(command, "conveyor.log").unwrap();
     let told = told(&grid, "conveyor.log").await;
-    until("the breaker is open and no token is there", async || {
-        told.get("/readyz", "*/*").await.unwrap().0 == 503
-    })
-    .await;
+    // From the first call on that gave nothing, and not only when it is left alone.
+    until("no token is there", async || told.get("/readyz", "*/*").await.unwrap().0 == 503).await;
+    let open =
+        format!("token_issuer_breaker_open{{issuer=\"{}\"}}", grid.issuer.name().trim_end_matches('/'));
+    until("the breaker is open", async || sample(&told.metrics().await.unwrap(), &open) == Some(1.0)).await;
     let (status, body) = told.get("/readyz", "application/json").await.unwrap();
     let ready: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
@@ -111,9 +112,6 @@ async fn readiness_says_what_is_missing_and_comes_back() {
     );
     assert!(ready["checks"][1]["why"].as_str().unwrap().contains("no token of it is kept"), "{body}");
     assert_eq!(told.get("/livez", "*/*").await.unwrap().0, 200, "it lives all the same");
-    let open =
-        format!("token_issuer_breaker_open{{issuer=\"{}\"}}", grid.issuer.name().trim_end_matches('/'));
-    assert_eq!(sample(&told.metrics().await.unwrap(), &open), Some(1.0));
     grid.issuer.server().set_up(true);
     until("it is ready", async || told.get("/readyz", "*/*").await.unwrap().0 == 200).await;
     terminate(daemon).await.unwrap();

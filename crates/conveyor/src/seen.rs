@@ -240,7 +240,7 @@ fn of_queues(vos: &BTreeMap<String, Vo>, now: UnixSeconds) -> Vec<Family> {
     let mut age = Family::gauge(
         "conveyor_queue_oldest_age_seconds",
         BY_VO,
-        "How long ago the oldest was made of those that wait for an FTS, its token or the end of a ban; 0 when none does. What is left \
+        "How long ago the oldest was made of those that wait for an FTS, a token or the end of a ban; 0 when none does. What is left \
          for another reason stands in conveyor_queue_left",
     );
     let mut left = Family::gauge(

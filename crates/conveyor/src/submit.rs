@@ -151,8 +151,15 @@ pub struct Pass {
 pub struct Queue {
     /// How many requests.
     pub requests: usize,
-    /// When the oldest was made of those that wait for an FTS, its token or the end of a ban.
+    /// When the oldest was made of those that wait for an FTS, a token or the end of a ban.
     pub waiting_since: Option<UnixSeconds>,
+}
+
+impl Queue {
+    /// One waits that was made then, where that is known.
+    fn waits(&mut self, made: Option<UnixSeconds>) {
+        self.waiting_since = self.waiting_since.into_iter().chain(made).min();
+    }
 }
 
 impl Pass {
@@ -161,6 +168,7 @@ impl Pass {
         self.report.add(&other.report);
         self.unusable = self.unusable.take().or(other.unusable);
         self.queue.requests += other.queue.requests;
+        self.queue.waits(other.queue.waiting_since);
     }
 }
 
@@ -206,7 +214,7 @@ impl Submitter {
     pub async fn pass(&self) -> Result<Pass, DatabaseError> {
         self.memory.set_open(true);
         let mut pass = self.work(Walk::whole()).await?;
-        pass.queue.waiting_since = self.memory.left().waiting_since(self.clock.now());
+        pass.queue.waits(self.memory.left().waiting_since(self.clock.now()));
         Ok(pass)
     }
 
@@ -341,5 +349,19 @@ impl Submitter {
                 else => return (all, failed),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_that_waits_counts_whatever_it_waits_for() {
+        let mut queue = Queue::default();
+        for made in [None, Some(30), Some(20), None, Some(40)] {
+            queue.waits(made.map(UnixSeconds));
+        }
+        assert_eq!(queue.waiting_since, Some(UnixSeconds(20)));
     }
 }

@@ -164,6 +164,7 @@ async fn with_tokens(party: &Party, plans: Vec<Plan>, topology: &Topology, pass:
     let (ready, waiting): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| tokens.of(plan).is_ok());
     if !waiting.is_empty() {
         *pass.report.left.entry(WAITS.to_owned()).or_default() += waiting.len();
+        waiting.iter().for_each(|plan| pass.queue.waits(plan.request.made_at));
     }
     ready
 }

@@ -33,6 +33,18 @@ impl IssuerStatus {
             (all + count, failed + if *outcome == "ok" { 0 } else { *count })
         })
     }
+
+    /// Whether no call has given a token, and that is not for what a submitter's own token was exchanged for: of that a submitter could
+    /// make anything.
+    fn gives_nothing(&self) -> bool {
+        let (calls, failed) = self.calls_and_failures();
+        let of_a_submitter = |counts: &CallCounts| {
+            let asked = |outcome: &str| ["refused", "mismatch"].contains(&outcome);
+            counts.grant != "client_credentials"
+                && counts.outcomes.iter().any(|(outcome, count)| asked(outcome) && *count > 0)
+        };
+        calls > 0 && failed == calls && !self.calls.iter().any(of_a_submitter)
+    }
 }
 
 impl Issuers {
@@ -86,6 +98,7 @@ impl Issuers {
             let left_s = last.map(|end| now.until(end).as_secs()).filter(|left| *left > 0);
             let (calls, failed) = status.calls_and_failures();
             let never = calls > 0 && failed == calls;
+            let can_give = !status.gives_nothing();
             let why = match (status.guard.open_for, left_s) {
                 (None, Some(left)) => format!("it is asked, and a token of it lives for another {left} s"),
                 (None, None) if calls == 0 => {
@@ -106,7 +119,7 @@ impl Issuers {
             };
             Check {
                 name: format!("issuer {issuer}"),
-                ok: (status.guard.open_for.is_none() && !never) || left_s.is_some(),
+                ok: (status.guard.open_for.is_none() && can_give) || left_s.is_some(),
                 why,
             }
         };
@@ -273,4 +286,31 @@ fn merged(counts: Vec<CallCounts>) -> Vec<CallCounts> {
         known.seconds += more.seconds;
     }
     by_grant
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_gives_nothing_when_that_is_no_submitters_doing() {
+        let gives_nothing = |calls: &[(&'static str, &'static str, u64)]| {
+            let call = |&(grant, outcome, count): &(&'static str, &'static str, u64)| CallCounts {
+                grant,
+                outcomes: vec![(outcome, count), ("other", 0)],
+                durations: Vec::new(),
+                seconds: 0.0,
+            };
+            IssuerStatus { guard: GuardStatus::default(), calls: calls.iter().map(call).collect() }
+                .gives_nothing()
+        };
+        assert!(!gives_nothing(&[]), "it was not asked");
+        assert!(gives_nothing(&[("client_credentials", "refused", 2)]), "our own client");
+        assert!(gives_nothing(&[("token_exchange", "unreachable", 1)]));
+        assert!(
+            !gives_nothing(&[("token_exchange", "refused", 9)]),
+            "the tokens that jobs came with may be why"
+        );
+        assert!(!gives_nothing(&[("client_credentials", "ok", 1), ("token_exchange", "busy", 5)]));
+    }
 }

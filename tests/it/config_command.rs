@@ -156,6 +156,18 @@ async fn what_rucios_and_ftss_own_files_give_is_told_as_theirs() {
     expect(&entries, "worker.interval_ms", "700", "file".into());
     assert!(said.contains("not taken over: Alias"), "{said}");
 
+    // One of ours that was named must be there.
+    for command in [
+        conveyor(&["--config", "/no/such.toml", "config", "check"]),
+        exchange(&["--config", "/no/such.toml", "config", "check"]),
+    ] {
+        let output = done(command).await;
+        assert!(
+            output.status.code() == Some(2) && text(&output.stderr).contains("/no/such.toml"),
+            "{output:?}"
+        );
+    }
+
     // They are enough, and a slip in them is found.
     for (command, named) in
         [(conveyor(&["config", "check"]), &rucio), (exchange(&["config", "check"]), &fts3)]

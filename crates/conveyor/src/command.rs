@@ -128,15 +128,13 @@ impl Arguments {
         Ok(loaded)
     }
 
-    /// The configuration file of ours, if there is to be one: with Rucio's there need not be.
+    /// The configuration file of ours, if there is to be one.
     fn own(&self) -> Option<&Path> {
-        let may_lack = self.rucio_cfg.is_some() && self.config == Path::new(USUAL);
-        Some(self.config.as_path()).filter(|path| !may_lack || path.exists())
+        config::own(&self.config, USUAL, self.rucio_cfg.as_deref())
     }
 
-    /// What the configuration is read from, for people: what counts more stands first.
+    /// What the configuration is read from, for people.
     pub fn read_from(&self) -> String {
-        let files = self.own().into_iter().chain(self.rucio_cfg.as_deref());
-        files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" over ")
+        config::read_from(self.own(), self.rucio_cfg.as_deref())
     }
 }

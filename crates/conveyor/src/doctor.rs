@@ -47,7 +47,7 @@ pub(crate) async fn run(mut settings: Settings, options: Options, json: bool) ->
     let desk = Desk::new(Duration::from_secs(options.within));
     let mut findings = Vec::new();
 
-    let files = settings.issuers().filter_map(|issuer| issuer.client_secret_file.as_deref());
+    let files = settings.issuers().flat_map(IssuerSettings::secret_files);
     findings.extend(secrets(files.chain(settings.rucio.database_file.as_deref())));
     let looked = desk.look(RUCIO, rucio(&settings, &*clock)).await;
     let (vos, lines) = looked.unwrap_or_else(|| (Vec::new(), vec![desk.late(RUCIO, "connection")]));

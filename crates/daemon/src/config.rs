@@ -14,7 +14,7 @@ use config::{Config, ConfigBuilder, ConfigError, Environment, File, FileFormat, 
 
 use serde::de::DeserializeOwned;
 
-pub use beneath::{Answer, Beneath};
+pub use beneath::{Answer, Beneath, own, read_from};
 pub use command::{About, Command};
 pub use effective::masked;
 use schema::Shape;
@@ -85,7 +85,7 @@ pub fn read_over_tree<T: Configuration>(
     prefix: &str,
 ) -> Result<Loaded<T>, Failure> {
     let tree = Config::try_from(known).map_err(|error| Failure::Configuration(explain(&error)))?;
-    read_from(Config::builder().add_source(tree), path, prefix, &Shape::of::<T>())
+    read_with(Config::builder().add_source(tree), path, prefix, &Shape::of::<T>())
 }
 
 fn read_as<T: DeserializeOwned>(
@@ -100,10 +100,10 @@ fn read_as<T: DeserializeOwned>(
             .set_default(*key, *value)
             .map_err(|error| Failure::Configuration(format!("configuration: {}", explain(&error))))?;
     }
-    read_from(builder, path, prefix, shape)
+    read_with(builder, path, prefix, shape)
 }
 
-fn read_from<T: DeserializeOwned>(
+fn read_with<T: DeserializeOwned>(
     mut builder: ConfigBuilder<DefaultState>,
     path: Option<&Path>,
     prefix: &str,

@@ -54,7 +54,7 @@ pub(crate) async fn run(
     let desk = Desk::new(Duration::from_secs(asked.options.within));
     let mut findings = Vec::new();
 
-    let files = settings.issuer.iter().filter_map(|issuer| issuer.shared.client_secret_file.as_deref());
+    let files = settings.issuer.iter().flat_map(|issuer| issuer.shared.secret_files());
     findings.extend(secrets(files.chain(settings.fts.password_file.as_deref())));
     let looked = desk.look(database::OF, database::look_over(&settings, theirs, &*clock)).await;
     let mut seen = looked.unwrap_or_default();

@@ -27,17 +27,15 @@ use crate::seen::{Seen, Sight};
 use crate::settings::Settings;
 use crate::worker::{IssuerClient, Lanes, Report, ShortLived, Tempo, Tokens, Worker};
 
+/// Where the configuration file usually is.
+const USUAL: &str = "/etc/token-conveyor/token-exchange.toml";
+
 /// Exchanges FTS submission tokens for one token per storage endpoint, in place of FTS's fts_token.
 #[derive(Debug, Parser)]
 #[command(name = "token-exchange", version, about)]
 pub struct Arguments {
     /// The configuration file (TOML). `TOKEN_EXCHANGE__SECTION__KEY` in the environment overrides a key.
-    #[arg(
-        long,
-        value_name = "FILE",
-        global = true,
-        default_value = "/etc/token-conveyor/token-exchange.toml"
-    )]
+    #[arg(long, value_name = "FILE", global = true, default_value = USUAL)]
     config: PathBuf,
     /// FTS's own configuration file: its database and intervals hold where --config says nothing, which then need not be there.
     #[arg(long, value_name = "FILE", global = true)]
@@ -61,7 +59,7 @@ const PORT: u16 = 9771;
 impl Arguments {
     /// The configuration file of ours, if there is to be one.
     fn own(&self) -> Option<&Path> {
-        Some(self.config.as_path()).filter(|path| self.fts3config.is_none() || path.exists())
+        config::own(&self.config, USUAL, self.fts3config.as_deref())
     }
 
     /// FTS's own configuration, and ours over it.
@@ -74,10 +72,9 @@ impl Arguments {
         Ok((theirs, loaded))
     }
 
-    /// What the configuration is read from, for people: what counts more stands first.
+    /// What the configuration is read from, for people.
     fn read_from(&self) -> String {
-        let files = self.own().into_iter().chain(self.fts3config.as_deref());
-        files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(" over ")
+        config::read_from(self.own(), self.fts3config.as_deref())
     }
 }
 

@@ -1,6 +1,6 @@
 //! An `[issuer]` section: an issuer, and the client that this daemon is there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,6 +109,11 @@ fn burst() -> u32 {
 }
 
 impl IssuerSettings {
+    /// The files that hold its client's secrets.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        [&self.client_secret_file, &self.private_key_file].into_iter().filter_map(Option::as_deref)
+    }
+
     /// An issuer with the defaults for all else, and no client.
     pub fn named(url: impl Into<String>) -> Self {
         Self {

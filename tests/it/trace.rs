@@ -68,7 +68,9 @@ async fn a_token_is_traced_from_the_request_to_the_file_and_back() {
     assert_eq!(files(&of(job.clone()).await), file.len());
     assert_eq!(files(&of(found["file_id"].to_string()).await), 1);
     let by_endpoint = of(found["source_token"].as_str().unwrap().to_owned()).await;
-    assert!(by_endpoint["files"].as_array().unwrap().contains(found), "{by_endpoint}");
+    // FTS transfers meanwhile: the file is the same, its state need not be.
+    let same = |traced: &Value| ["file_id", "job", "request"].iter().all(|key| traced[key] == found[key]);
+    assert!(by_endpoint["files"].as_array().unwrap().iter().any(same), "{by_endpoint}");
     let by_token = of(token.clone()).await;
     assert_eq!(files(&by_token), 560, "all files by way of the tokens that it was exchanged for");
 

@@ -6,7 +6,7 @@ mod rig;
 
 use std::process::Output;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::grid::{Signal, signal, terminate};
@@ -208,9 +208,18 @@ async fn many_who_ask_for_the_same_cost_one_call_and_too_many_are_sent_away() {
     // And what is being answered when it is to end is answered.
     rig.listen("max_in_flight = 2");
     let (mut worker, url) = rig.worker().await;
-    let ask = async |sub: String| rig.ask(&url, rig.caller(&json!({"sub": sub})).expose(), &question).await;
+    rig.grid.issuer.set_fault(Fault::Slow(Duration::from_secs(4)));
+    let sent_away = std::cell::Cell::new(0);
+    let ask = async |sub: String| {
+        let answer = rig.ask(&url, rig.caller(&json!({"sub": sub})).expose(), &question).await;
+        sent_away.set(sent_away.get() + usize::from(answer.status == 503));
+        answer
+    };
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        let end = Instant::now() + Duration::from_secs(60);
+        while sent_away.get() < 8 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         signal(worker.id().unwrap(), Signal::TERM).unwrap();
     };
     let (answers, ()) =
@@ -254,7 +263,7 @@ async fn it_is_off_by_default_and_never_in_the_clear_but_on_loopback() {
     let at = taken.local_addr().unwrap();
     expect(&format!("listen = \"{at}\"\n{audience}{files}"), &format!("`api.listen` = {at}")).await;
 
-    rig.configure("[api]", &format!("{listen}{audience}plain_http_on_loopback = true\ntimeout_s = 1"));
+    rig.configure("[api]", &format!("{listen}{audience}plain_http_on_loopback = true\ntimeout_s = 5"));
     let (worker, url) = rig.worker().await;
     let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
     assert!(address.starts_with("127.0.0.1:"), "{url}");
@@ -268,7 +277,7 @@ async fn it_is_off_by_default_and_never_in_the_clear_but_on_loopback() {
         // It may be cut off before all is sent.
         let _ = connection.write_all(sent.as_bytes()).await;
         let mut answer = [0; 12];
-        tokio::time::timeout(Duration::from_secs(10), connection.read_exact(&mut answer))
+        tokio::time::timeout(Duration::from_secs(60), connection.read_exact(&mut answer))
             .await
             .unwrap()
             .unwrap();

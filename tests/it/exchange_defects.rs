@@ -95,7 +95,7 @@ async fn defect_4_a_file_waits_for_the_next_poll_of_half_a_minute() {
     rig.job(0, Kind::Plain, &rig.bearers[0], &[FILE]).await;
     let began = Instant::now();
     rig.until("t_file WHERE file_state = 'SUBMITTED'", 1).await;
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     worker.kill().await.unwrap();
     rig.end().await;
 }
@@ -103,7 +103,8 @@ async fn defect_4_a_file_waits_for_the_next_poll_of_half_a_minute() {
 #[tokio::test(flavor = "multi_thread")]
 async fn defect_5_one_silent_issuer_stops_all_others() {
     let Some(rig) = start(2).await else { return };
-    rig.issuers[0].set_fault(Fault::Silent(Duration::from_secs(60)));
+    rig.configure(0, "retry_total_s = 0\ntimeout_s = 60", "").unwrap();
+    rig.issuers[0].set_fault(Fault::Silent(Duration::from_secs(120)));
     for issuer in 0..2 {
         for number in 0..20 {
             let file = FILE.map(|url| format!("{}/{number}/f", url.trim_end_matches("/f")));
@@ -115,7 +116,7 @@ async fn defect_5_one_silent_issuer_stops_all_others() {
     let mut worker = worker.env("TOKEN_EXCHANGE__ENDPOINTS__GRANULARITY", "directory").spawn().unwrap();
     let began = Instant::now();
     rig.until("t_file WHERE file_state = 'SUBMITTED'", 20).await;
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     let whose = format!(
         "t_file f JOIN t_token t ON t.token_id = f.src_token_id WHERE t.issuer = '{}' AND f.file_state = 'SUBMITTED'",
         rig.issuers[1].name()

@@ -95,7 +95,7 @@ async fn a_job_cancelled_while_it_waits_is_ended_and_costs_no_exchange() {
     submit(&grid, &[SEVERAL]).await;
     let several = "FROM t_job WHERE job_type = 'R'";
     change(&fts, &format!("{cancel} AND job_id IN (SELECT min(job_id) {several})")).await;
-    grid.issuer.set_fault(Fault::Slow(Duration::from_secs(1)));
+    grid.issuer.set_fault(Fault::Slow(Duration::from_secs(5)));
     let worker = exchange(&grid).spawn().unwrap();
     // The one that is cancelled already is ended at once.
     until_leased(&fts, 4).await;
@@ -143,17 +143,27 @@ async fn the_rows_of_a_job_with_several_sources_are_released_together() {
 async fn two_workers_release_each_file_once() {
     let all = ["mc26.simple", "mc26.two_sources", "data26.production", "data26.named_source"];
     let (_folder, grid, fts) = grid(&all.map(|kind| (kind, 1000))).await;
-    grid.issuer.set_fault(Fault::Slow(Duration::from_millis(500)));
+    grid.issuer.set_fault(Fault::Slow(Duration::from_secs(5)));
     let start = |cache: &str| {
         let mut command = exchange(&grid);
         let path = grid.folder.join(cache);
         command.env("TOKEN_EXCHANGE__CACHE__PATH", &path);
         command.env("TOKEN_EXCHANGE__CACHE__KEY_FILE", path.with_extension("key"));
         command.env("TOKEN_EXCHANGE__WORKER__BATCH", "3");
-        command
+        command.spawn().unwrap()
     };
-    let (mut first, mut second) = (start("first"), start("second"));
-    let (first, second) = tokio::join!(first.output(), second.output());
+    // Half of the jobs is kept back until one has the others in hand and waits for its tokens; then another comes for them.
+    let all = count(&fts, "t_job").await;
+    let kept = "INSERT INTO token_exchange_lease (job_id, owner, lease_end, attempts, retry_at) \
+                SELECT job_id, 'another', unixepoch() + 600, 0, 0 FROM t_job ORDER BY job_id LIMIT";
+    change(&fts, &format!("{kept} {}", all / 2)).await;
+    let first = start("first");
+    until_leased(&fts, all - all / 2).await;
+    // It has looked once more, and found nothing.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    change(&fts, "UPDATE token_exchange_lease SET lease_end = 0 WHERE owner = 'another'").await;
+    let second = start("second");
+    let (first, second) = tokio::join!(first.wait_with_output(), second.wait_with_output());
     let done = [first, second].map(|output| report(&output.unwrap()));
     let files = done.each_ref().map(|done| done.strip_suffix(" released").unwrap().parse::<u64>().unwrap());
     assert!(files.iter().sum::<u64>() == 560 && !files.contains(&0), "both had work: {done:?}");
@@ -177,14 +187,18 @@ async fn a_lease_of_another_is_respected_until_it_ends_and_who_lost_a_lease_writ
     // A worker so slow that another has taken one of its jobs.
     submit(&grid, &[SEVERAL]).await;
     std::fs::remove_dir_all(grid.folder.join("exchange-tokens")).unwrap();
-    grid.issuer.set_fault(Fault::Slow(Duration::from_secs(1)));
+    grid.issuer.set_fault(Fault::Slow(Duration::from_secs(5)));
     let asked = grid.issuer.token_calls().exchange;
     let worker = exchange(&grid).env("TOKEN_EXCHANGE__WORKER__IN_FLIGHT", "1").spawn().unwrap();
     until_leased(&fts, 5).await;
     // It has its jobs in hand, and waits for two more tokens.
-    while grid.issuer.token_calls().exchange == asked {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while grid.issuer.token_calls().exchange == asked {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
     let taken = "UPDATE token_exchange_lease SET owner = 'another' WHERE job_id = \
                  (SELECT min(job_id) FROM token_exchange_lease)";
     change(&fts, taken).await;
@@ -268,7 +282,8 @@ async fn grid(few: &[(&str, usize)]) -> (tempfile::TempDir, Grid, SqlitePool) {
     submit(&grid, few).await;
     // In trouble, not for half a minute.
     edit(&grid, |text| text.replace("[[issuer]]", "[[issuer]]\nretry_total_s = 1"));
-    let options = SqliteConnectOptions::new().filename(grid.fts.database());
+    let options =
+        SqliteConnectOptions::new().filename(grid.fts.database()).busy_timeout(Duration::from_secs(60));
     let fts = SqlitePool::connect_with(options).await.unwrap();
     (folder, grid, fts)
 }
@@ -313,7 +328,7 @@ fn edit(grid: &Grid, change: impl FnOnce(&str) -> String) {
 
 /// Waits until a worker of ours has leased so many jobs.
 async fn until_leased(fts: &SqlitePool, jobs: i64) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(60);
     let ours = "token_exchange_lease WHERE lease_end > 0 AND owner <> 'another'";
     while count(fts, ours).await < jobs {
         assert!(Instant::now() < end, "nothing was leased");

@@ -65,6 +65,8 @@ async fn what_is_told_is_so_and_nothing_is_written_or_asked_for() {
     // Put off.
     grid.issuer.set_fault(Fault::Status(503));
     assert!(grid.token_exchange(&["--run-once"]).output().await.unwrap().status.success());
+    // For longer than it takes to look.
+    change(&fts, "UPDATE token_exchange_lease SET retry_at = retry_at + 600").await;
     let status: Value =
         serde_json::from_str(&quiet(&grid, &fts, &bearer, &["status", "--json"]).await).unwrap();
     assert_eq!(status["issuers"][0]["files_waiting"], 4, "{status}");
@@ -150,7 +152,9 @@ async fn grid(few: &[(&str, usize)]) -> (tempfile::TempDir, Grid, SqlitePool) {
     let folder = tempfile::Builder::new().prefix("tells").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let grid = Grid::start(GridSettings::new(folder.path())).await.unwrap();
     grid.fts.set_scheduler(false);
-    let options = SqliteConnectOptions::new().filename(grid.fts.database());
+    let options = SqliteConnectOptions::new()
+        .filename(grid.fts.database())
+        .busy_timeout(std::time::Duration::from_secs(60));
     let fts = SqlitePool::connect_with(options).await.unwrap();
     change(grid.rucio.pool(), "UPDATE requests SET state = 'W' WHERE state = 'Q'").await;
     for (kind, count) in few {

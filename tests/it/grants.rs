@@ -193,12 +193,18 @@ async fn a_refresh_whose_answer_is_lost_is_not_repeated() {
     assert!(!lost.is_definite() && lost.to_string().contains(rig.issuer.name()));
     let exchange = client.exchange_for_refresh(&subject, &wish).await.unwrap_err();
     assert!(matches!(exchange, TokenError::OutcomeUnknown { .. }), "{exchange}");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let answered = async {
+        while rig.issuer.token_calls().total() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let calls = rig.issuer.token_calls();
     assert_eq!((calls.refresh, calls.exchange, calls.total()), (1, 1, 2));
     rig.issuer.set_fault(Fault::None);
     assert_eq!(
-        code(client.refresh(&refresh, &wish).await),
+        code(rig.client("exchanger").refresh(&refresh, &wish).await),
         OAuthCode::InvalidGrant,
         "it had been rotated: to repeat it would have been of no use"
     );
@@ -209,9 +215,10 @@ async fn of_a_refresh_only_what_surely_did_nothing_is_tried_again() {
     let rig = rig().await;
     let (refresh, wish) = (rig.refresh_token().await, request(STORAGE, "storage.read:/data"));
     let subject = rig.subject().await;
+    let retry = RetryPolicy { total: Duration::from_secs(3), ..hasty() };
     for fault in [Fault::Status(500), Fault::Status(503), Fault::Status(404), Fault::Html] {
         rig.issuer.set_fault(fault.clone());
-        let client = rig.hasty("exchanger");
+        let client = rig.of(OAuthSettings { retry, ..rig.settings("exchanger") });
         rig.issuer.reset_calls();
         let lost = client.refresh(&refresh, &wish).await.unwrap_err();
         assert!(matches!(lost, TokenError::OutcomeUnknown { .. }), "{fault:?}: {lost}");
@@ -220,7 +227,7 @@ async fn of_a_refresh_only_what_surely_did_nothing_is_tried_again() {
         assert!(rig.issuer.token_calls().total() > 2, "a plain exchange is tried again: {fault:?}");
     }
     rig.issuer.set_fault(Fault::TooManyRequests { retry_after_s: 0 });
-    let client = rig.hasty("exchanger");
+    let client = rig.of(OAuthSettings { retry, ..rig.settings("exchanger") });
     rig.issuer.reset_calls();
     assert!(matches!(
         client.refresh(&refresh, &wish).await.unwrap_err(),
@@ -236,11 +243,18 @@ async fn a_refresh_that_found_no_connection_is_tried_again() {
     let client = rig.client("exchanger");
     client.exchange(&rig.subject().await, &wish).await.unwrap();
     rig.issuer.set_fault(Fault::Down);
-    let settle = Duration::from_millis(200);
-    tokio::time::sleep(settle).await;
+    let issuer: url::Url = rig.issuer.name().parse().unwrap();
+    let at = (issuer.host_str().unwrap(), issuer.port().unwrap());
+    let shut = async { while tokio::net::TcpStream::connect(at).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), shut).await.unwrap();
     let before = client.calls();
     let back = async {
-        tokio::time::sleep(settle).await;
+        let tried = async {
+            while client.calls() <= before + 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), tried).await.unwrap();
         rig.issuer.set_fault(Fault::None);
     };
     let (given, ()) = tokio::join!(client.refresh(&refresh, &wish), back);

@@ -60,9 +60,9 @@ async fn an_hour_without_the_issuer_costs_a_line_for_each_thing_that_goes_or_com
     let before = log.text();
 
     grid.issuer.set_fault(Fault::None);
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(240);
     while states(&grid, "S").await < requests {
-        assert!(Instant::now() < end, "not within a minute: {}", log.text());
+        assert!(Instant::now() < end, "not within four minutes: {}", log.text());
         clock.advance(Duration::from_secs(1));
         submitter.news().await.unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;

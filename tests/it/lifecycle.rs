@@ -31,16 +31,16 @@ async fn the_service_manager_is_told_and_its_watchdog_fed() {
             "{daemon}: {first}"
         );
         for _ in 0..3 {
-            await_message(&socket, "WATCHDOG=1", Duration::from_secs(2)).await;
+            await_message(&socket, "WATCHDOG=1", Duration::from_secs(30)).await;
         }
-        await_message(&socket, "STATUS=", Duration::from_secs(2)).await;
+        await_message(&socket, "STATUS=", Duration::from_secs(30)).await;
         signal(child.id().unwrap(), Signal::HUP).unwrap();
-        let reloading = await_message(&socket, "RELOADING=1", Duration::from_secs(5)).await;
+        let reloading = await_message(&socket, "RELOADING=1", Duration::from_secs(30)).await;
         assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
-        await_message(&socket, "READY=1", Duration::from_secs(5)).await;
+        await_message(&socket, "READY=1", Duration::from_secs(30)).await;
         signal(child.id().unwrap(), Signal::TERM).unwrap();
-        await_message(&socket, "STOPPING=1", Duration::from_secs(5)).await;
-        let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.unwrap();
+        await_message(&socket, "STOPPING=1", Duration::from_secs(30)).await;
+        let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.unwrap();
         assert!(output.unwrap().status.success(), "{daemon}");
     }
 }
@@ -124,7 +124,7 @@ async fn the_first_signal_ends_what_is_in_flight_and_the_second_ends_at_once() {
     signal(child.id().unwrap(), Signal::TERM).unwrap();
     // 460 jobs, eight at a time, would take two minutes.
     let output =
-        tokio::time::timeout(Duration::from_secs(15), child.wait_with_output()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.unwrap().unwrap();
     assert!(output.status.success());
     assert_eq!(states(&grid, "G").await, 0, "what was not posted yet is given back");
     let submitted = states(&grid, "S").await;
@@ -132,15 +132,16 @@ async fn the_first_signal_ends_what_is_in_flight_and_the_second_ends_at_once() {
     assert_eq!(grid.fts.counts().await.unwrap().jobs, submitted as u64, "and what was posted is known");
 
     grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_secs(40)));
+    let before = grid.fts.submissions();
     let child = grid.spawn(conveyor(), "second.log").unwrap();
-    until("jobs are being posted", async || states(&grid, "G").await > 0).await;
+    until("jobs are being posted", async || grid.fts.submissions() > before).await;
     let pid = child.id().unwrap();
     signal(pid, Signal::TERM).unwrap();
     let log = || std::fs::read_to_string(grid.folder.join("second.log")).unwrap();
     until("the first is heard", async || log().contains("a second signal stops at once")).await;
     signal(pid, Signal::INT).unwrap();
     let output =
-        tokio::time::timeout(Duration::from_secs(5), child.wait_with_output()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(log().lines().last().unwrap().contains("stopped in the middle of work"), "{}", log());
     assert!(states(&grid, "G").await > 0, "the next start goes on with them");

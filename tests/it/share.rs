@@ -59,7 +59,7 @@ async fn each_of_two_conveyors_and_rucios_submitter_takes_its_slice_and_no_more(
     // As a daemon: with --run-once it takes its heartbeat away before its work is done.
     let log = std::fs::File::create(grid.folder.join("python.log")).unwrap();
     let mut theirs = Command::new(&submitter)
-        .args(["--bulk", "1000", "--group-bulk", "50"])
+        .args(["--bulk", "1000", "--group-bulk", "50", "--sleep-time", "20"])
         .env("RUCIO_CONFIG", &config)
         .env("REQUESTS_CA_BUNDLE", grid.pki.ca_file())
         .stdout(log.try_clone().unwrap())

@@ -59,9 +59,9 @@ async fn nothing_is_lost_or_doubled_wherever_it_breaks() {
         }
         broken += usize::from(!first.wait().await.unwrap().success());
         // The port is there again a moment later.
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(120);
         while !conveyor(&grid).output().await.unwrap().status.success() {
-            assert!(Instant::now() < end, "turn {turn}: not within half a minute");
+            assert!(Instant::now() < end, "turn {turn}: not within two minutes");
         }
         let open = programs::lines(&grid, "SELECT count(*) FROM requests WHERE state IN ('G', 'Q')").await;
         assert_eq!(open, ["0"], "turn {turn}: something is left");

@@ -62,7 +62,7 @@ async fn without_fts_nothing_is_claimed_and_one_line_names_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_fts_that_goes_away_and_comes_back_gets_every_request_once() {
     let (_folder, grid) = grid(FEW).await;
-    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(100)));
+    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_secs(1)));
     let mut command = conveyor(&grid, &[]);
     command.env("CONVEYOR__SUBMIT__SLEEP_S", "1").env("CONVEYOR__SUBMIT__FILES_PER_JOB", "1");
     let daemon = grid.spawn(command, "conveyor.log").unwrap();
@@ -146,10 +146,16 @@ async fn two_conveyors_on_one_queue_send_each_request_once() {
         command.env("CONVEYOR__SUBMIT__BATCH", "20").env("CONVEYOR__SUBMIT__FILES_PER_JOB", files);
         command
     };
-    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(50)));
+    // Slow until both are there.
+    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_secs(2)));
     // Each would make other jobs of the same requests.
     let (mut first, mut second) = (start("first", "5"), start("second", "7"));
-    let (first, second) = tokio::join!(first.output(), second.output());
+    let both = async {
+        until("both work", async || ["first", "second"].iter().all(|name| grid.folder.join(name).exists()))
+            .await;
+        grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(50)));
+    };
+    let (first, second, ()) = tokio::join!(first.output(), second.output(), both);
     let reports = [first, second].map(|output| {
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -193,7 +199,7 @@ async fn what_another_submitter_has_taken_is_left_alone() {
 async fn a_conveyor_killed_between_claim_and_answer_goes_on_with_the_same_jobs() {
     let (_folder, grid) = grid(FEW).await;
     grid.fts.record();
-    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_secs(2)));
+    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_secs(30)));
     let mut daemon = grid.spawn(conveyor(&grid, &["--run-once"]), "conveyor.log").unwrap();
     until("FTS has jobs that it has not answered", async || grid.fts.counts().await.unwrap().jobs > 2).await;
     kill(&mut daemon).await;
@@ -210,7 +216,10 @@ async fn a_claim_whose_job_never_arrived_is_posted_under_the_same_id() {
     let (_folder, grid) = grid(FEW).await;
     grid.fts.record();
     grid.fts.set_submit_fault(SubmitFault::Refuse503(u32::MAX));
-    let mut daemon = grid.spawn(conveyor(&grid, &["--run-once"]), "conveyor.log").unwrap();
+    let mut command = conveyor(&grid, &["--run-once"]);
+    // All at once: what is not posted when the first one's fate is unknown would be given back.
+    command.env("CONVEYOR__SUBMIT__JOBS_IN_FLIGHT", "50");
+    let mut daemon = grid.spawn(command, "conveyor.log").unwrap();
     until("some jobs were refused", async || grid.fts.submissions() > 4).await;
     kill(&mut daemon).await;
     let claims = "SELECT id, external_id FROM requests WHERE external_id IS NOT NULL";

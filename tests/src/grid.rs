@@ -312,7 +312,7 @@ fn given(site: &Site) -> (&'static str, String) {
     }
 }
 
-/// Asks a daemon to end and waits until it has; after ten seconds it is killed.
+/// Asks a daemon to end and waits until it has; after a minute it is killed.
 ///
 /// # Errors
 /// When it did not end well.
@@ -320,12 +320,12 @@ pub async fn terminate(mut child: Child) -> Result<()> {
     if let Some(pid) = child.id() {
         signal(pid, Signal::TERM)?;
     }
-    match tokio::time::timeout(Duration::from_secs(10), child.wait()).await {
+    match tokio::time::timeout(Duration::from_secs(60), child.wait()).await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(_) => bail!("a daemon that was asked to end did not end well"),
         Err(_) => {
             child.kill().await?;
-            bail!("a daemon that was asked to end did not end within ten seconds")
+            bail!("a daemon that was asked to end did not end within a minute")
         }
     }
 }

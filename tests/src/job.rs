@@ -110,7 +110,7 @@ pub async fn run(grid: &Grid, trouble: Trouble, mut show: impl FnMut(&Progress))
     }
     if trouble.kill {
         // So that there is a middle, however fast the machine is.
-        grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(50)));
+        grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_millis(500)));
     }
     let mut exchange = grid.spawn(grid.token_exchange(&[]), "token-exchange.log")?;
     let mut conveyor = start_conveyor(grid)?;

@@ -16,9 +16,9 @@ impl Told {
     /// Where the daemon tells that writes this log; waits until it says so.
     ///
     /// # Errors
-    /// When it does not say so within ten seconds.
+    /// When it does not say so within a minute.
     pub async fn by_log(log: &Path) -> Result<Self> {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             let text = std::fs::read_to_string(log).unwrap_or_default();
             // The last, should it have been started several times.

@@ -17,7 +17,7 @@ use crate::pki::Pki;
 /// The user that XRootD becomes when root starts it: the one that Debian's package makes.
 const USER: &str = "xrootd";
 /// How long it may take to listen.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// How long the keys in its cache hold, in seconds.
 const KEYS_LIFE_S: i64 = 24 * 3600;
 
@@ -52,8 +52,26 @@ impl Xrootd {
     /// Starts one that gives what is below `base_path` to `issuer`, in the area `restricted_path` only.
     ///
     /// # Errors
-    /// When it does not listen after twenty seconds; with the end of its log.
+    /// When it does not listen after three tries of at most a minute; with the end of its log.
     pub async fn start(
+        programs: &XrootdPrograms,
+        pki: &Pki,
+        issuer: &TrustedIssuer,
+        base_path: &str,
+        restricted_path: &str,
+    ) -> Result<Self> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // Somebody may take the port that was free a moment ago.
+            match Self::start_once(programs, pki, issuer, base_path, restricted_path).await {
+                Err(_) if tries < 3 => (),
+                started => return started,
+            }
+        }
+    }
+
+    async fn start_once(
         programs: &XrootdPrograms,
         pki: &Pki,
         issuer: &TrustedIssuer,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sqlx::SqlitePool;
@@ -128,6 +129,8 @@ impl Rig {
         let config = FtsConfig {
             audiences: AUDIENCES.map(str::to_owned).to_vec(),
             rest: self.settings(recording),
+            // Nothing happens between a call and the look at the tables.
+            interval: Duration::from_secs(3600),
             ..FtsConfig::new(&path, providers.collect())
         };
         let clock = Arc::new(ManualClock::new(UnixSeconds(recording.recorded_at)));

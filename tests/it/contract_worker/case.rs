@@ -142,7 +142,7 @@ fn configure(folder: &Path, database: &Database, issuer: &str) -> Result<()> {
     std::fs::write(folder.join("secret"), SECRET)?;
     let config = format!(
         "[fts]\ndatabase = \"{}\"\n[[issuer]]\nurl = \"{issuer}\"\nclient_id = \"fts\"\nclient_secret_file = \"{}\"\n\
-         plain_http_on_loopback = true\nretry_total_s = 0\ntimeout_s = 5\n",
+         plain_http_on_loopback = true\nretry_total_s = 0\ntimeout_s = 30\n",
         database.url(),
         folder.join("secret").display()
     );

@@ -21,7 +21,7 @@ use super::script::{Meaning, Reply as Answer, Script};
 use super::seen::Seen;
 
 /// Longer than the worker may take here.
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs it; returns the rules that were needed.
 ///
@@ -43,7 +43,7 @@ pub(crate) async fn run(
     let (log, mut command) = (folder.join("log"), Command::new(program));
     command.arg("--config").arg(config(folder)).stdin(Stdio::null()).kill_on_drop(true);
     command.env("TOKEN_EXCHANGE__REFRESH__MESSAGING_DIRECTORY", messages.path());
-    command.env("TOKEN_EXCHANGE__REFRESH__ANSWER_WITHIN_S", "2");
+    command.env("TOKEN_EXCHANGE__REFRESH__ANSWER_WITHIN_S", "10");
     let worker = command.stdout(Stdio::null()).stderr(std::fs::File::create(&log)?).spawn()?;
     let end = Instant::now() + WITHIN;
     while !messages.path().join(SOCKET).exists() {

@@ -31,7 +31,9 @@ impl Rig {
         change(&mut settings);
         let grid = Grid::start(settings).await.unwrap();
         grid.fts.set_scheduler(false);
-        let options = SqliteConnectOptions::new().filename(grid.fts.database());
+        let options = SqliteConnectOptions::new()
+            .filename(grid.fts.database())
+            .busy_timeout(std::time::Duration::from_secs(60));
         let fts = SqlitePool::connect_with(options).await.unwrap();
         let rig = Self { grid, fts, folder };
         rig.rucio("UPDATE rses SET deleted = 1 WHERE rse IN ('ROOT-ONLY', 'NO-FTS')").await;

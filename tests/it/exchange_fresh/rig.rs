@@ -24,7 +24,8 @@ impl Rig {
         change(&mut settings);
         let grid = Grid::start(settings).await.unwrap();
         grid.fts.set_scheduler(false);
-        let options = SqliteConnectOptions::new().filename(grid.fts.database());
+        let options =
+            SqliteConnectOptions::new().filename(grid.fts.database()).busy_timeout(Duration::from_secs(60));
         let fts = SqlitePool::connect_with(options).await.unwrap();
         let rig = Self { _folder: folder, grid, fts };
         rig.change_rucio("UPDATE requests SET state = 'W'").await;

@@ -153,7 +153,7 @@ impl Site {
 
     /// Waits until there are so many rows of `what`.
     pub(crate) async fn until(&self, what: &str, rows: i64) {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(60);
         while self.count(what).await < rows {
             assert!(Instant::now() < end, "there never were {rows} of {what}");
             tokio::time::sleep(Duration::from_millis(20)).await;

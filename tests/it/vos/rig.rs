@@ -197,7 +197,7 @@ impl Rig {
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
             std::fs::write(self.folder.join("made"), "").unwrap();
         }
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(180);
         loop {
             let output = self.token_exchange(&["--run-once"]).output().await.unwrap();
             let counts = self.fts.counts().await.unwrap();

@@ -62,7 +62,7 @@ impl Provider {
         // It stays open until the child is dropped.
         process.stdin.as_mut().unwrap().write_all(format!("{wanted}\n").as_bytes()).await.unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = tokio::time::timeout(Duration::from_secs(20), said.next_line()).await;
+        let line = tokio::time::timeout(Duration::from_secs(60), said.next_line()).await;
         let Ok(Ok(Some(line))) = line else {
             panic!("oidc-provider did not start: {}", std::fs::read_to_string(&log).unwrap());
         };

@@ -51,8 +51,8 @@ impl Trust {
     pub(super) fn new(pki: &Pki, config: &FtsConfig, clock: Arc<dyn Clock>) -> Result<Self> {
         let client = http::client(&HttpSettings {
             ca_file: Some(pki.ca_file().to_owned()),
-            connect_timeout: Duration::from_secs(2),
-            timeout: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(10),
         })?;
         let known = |provider: &Provider| {
             let issuer = provider.issuer.clone();

@@ -245,7 +245,7 @@ async fn a_refresh_token_is_good_once_and_only_narrows() {
 async fn a_planned_outage_begins_after_its_calls_and_ends_by_itself() {
     let rig = rig().await;
     let grant = [("grant_type", "client_credentials")];
-    rig.issuer.plan_fault(2, Fault::Down, Duration::from_millis(300));
+    rig.issuer.plan_fault(2, Fault::Down, Duration::from_secs(3));
     for _ in 0..2 {
         assert_eq!(rig.ask("submitter", &grant).await.0, 200);
     }
@@ -256,7 +256,7 @@ async fn a_planned_outage_begins_after_its_calls_and_ends_by_itself() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("refused connections, then answers");
+    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("refused connections, then answers");
     assert_eq!(rig.ask("submitter", &grant).await.0, 200);
 }
 

@@ -49,7 +49,7 @@ impl Source {
 pub(crate) fn settings(server: &Server) -> FtsSettings {
     let http = HttpSettings {
         ca_file: Some(server.ca_file()),
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(60),
         ..HttpSettings::default()
     };
     FtsSettings { http, ..FtsSettings::new(server.url.clone()) }

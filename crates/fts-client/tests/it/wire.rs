@@ -138,7 +138,7 @@ async fn a_lost_answer_is_told_from_a_call_that_never_went() {
     })
     .await;
     let patient = settings(&server);
-    let http = HttpSettings { timeout: Duration::from_millis(300), ..patient.http.clone() };
+    let http = HttpSettings { timeout: Duration::from_secs(3), ..patient.http.clone() };
     let token = Arc::new(AccessToken::new("good").unwrap());
     let client = FtsClient::new(&FtsSettings { http, ..patient }, token).unwrap();
     let lost = client.submit(&job()).await.unwrap_err();

@@ -195,6 +195,6 @@ async fn two_hundred_files_are_stored_fast() {
     rig.submit(json!({"files": vec![file; 200], "params": {}})).await;
     let took = started.elapsed();
     // 30 ms here, unoptimised; the bound is for busy machines.
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(rig.fts.counts().await.unwrap().files_in("TOKEN_PREP"), 200);
 }

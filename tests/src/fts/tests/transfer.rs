@@ -81,7 +81,7 @@ impl Grid {
     }
 
     async fn end(&self, id: &str) -> Value {
-        for _ in 0..500 {
+        for _ in 0..6000 {
             let job = self.rig.job(id).await;
             if !job["job_finished"].is_null() {
                 return job;

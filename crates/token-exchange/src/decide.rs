@@ -34,7 +34,7 @@ pub struct Waiting<T> {
 pub enum Kind {
     /// Files that have nothing to do with each other (`N`, `Y`).
     Plain,
-    /// Several sources or destinations for one file (`R`): one row is `SUBMITTED`, the others wait as `NOT_USED`.
+    /// Several sources for one file (`R`): one row is `SUBMITTED`, the others wait as `NOT_USED`.
     Replicas,
     /// A file over several hops (`H`): the first is `SUBMITTED`, the others wait as `NOT_USED`.
     Hops,
@@ -47,6 +47,15 @@ impl Kind {
             Some("R") => Self::Replicas,
             Some("H") => Self::Hops,
             _ => Self::Plain,
+        }
+    }
+
+    /// The same, by what FTS had planned for its rows: `waiting` for those in `TOKEN_PREP`, and for `going` of all something else
+    /// than to be spared. Several destinations make a job `R` too, and none of their rows is there in place of another (observed).
+    pub fn planned<'a>(self, mut waiting: impl Iterator<Item = &'a str>, going: i64) -> Self {
+        match self {
+            Self::Replicas if going > 1 && waiting.any(|planned| planned != "NOT_USED") => Self::Plain,
+            kind => kind,
         }
     }
 }
@@ -147,6 +156,22 @@ mod tests {
 
     fn pair(first: Token<u8>, second: Token<u8>) -> Vec<Waiting<u8>> {
         vec![file(1, "SUBMITTED", first), file(2, "NOT_USED", second)]
+    }
+
+    #[test]
+    fn rows_for_several_destinations_are_no_spares() {
+        let kind = |kind: Kind, waiting: &[&str], going| kind.planned(waiting.iter().copied(), going);
+        let two = ["SUBMITTED", "SUBMITTED"];
+        assert_eq!(kind(Kind::Replicas, &two, 2), Kind::Plain);
+        assert_eq!(kind(Kind::Replicas, &two[..1], 2), Kind::Plain, "the other has left TOKEN_PREP");
+        assert_eq!(kind(Kind::Replicas, &["SUBMITTED", "NOT_USED"], 1), Kind::Replicas);
+        assert_eq!(
+            kind(Kind::Replicas, &["NOT_USED"], 2),
+            Kind::Replicas,
+            "the others were tried one by one"
+        );
+        assert_eq!(kind(Kind::Replicas, &[], 2), Kind::Replicas);
+        assert_eq!(kind(Kind::Hops, &two, 2), Kind::Hops);
     }
 
     #[test]

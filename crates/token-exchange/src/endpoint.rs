@@ -49,12 +49,13 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Splits a transfer URL into its authority and its path, which is taken as it is: FTS stores what Rucio sends, and
-    /// Rucio encodes nothing, so `#` and `?` belong to the path.
+    /// Splits a transfer URL into its authority and its path, without a query or fragment: FTS stores what Rucio sends, which adds
+    /// `?copy_mode=push` to some, and no storage counts it to the path.
     pub fn split(url: &str) -> Option<(Self, &str)> {
         let (scheme, rest) = url.split_once("://")?;
         let slash = rest.find('/')?;
         let (authority, path) = rest.split_at(slash);
+        let path = path.split(['?', '#']).next()?;
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
             _ => (authority, default_port(scheme)?),
@@ -215,7 +216,8 @@ mod tests {
             |url| Authority::split(url).map(|(authority, path)| (authority.origin(), path.to_owned()));
         let is = |origin: &str, path: &str| Some((origin.to_owned(), path.to_owned()));
         assert_eq!(origin("davs://A.example:443/vo/f"), is("https://a.example", "/vo/f"));
-        assert_eq!(origin("davs://a.example/vo/f#1?x"), is("https://a.example", "/vo/f#1?x"));
+        assert_eq!(origin("davs://a.example/vo/f?copy_mode=push"), is("https://a.example", "/vo/f"));
+        assert_eq!(origin("davs://a.example/vo/f#1?x=/y"), is("https://a.example", "/vo/f"));
         assert_eq!(origin("https://a:8443//f"), is("https://a:8443", "//f"));
         assert_eq!(origin("davs://[::1]:1094/f"), is("https://[::1]:1094", "/f"));
         for bad in

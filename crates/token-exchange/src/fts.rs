@@ -6,6 +6,7 @@ mod database;
 mod dialect;
 pub mod failed;
 pub mod hand_over;
+pub mod later;
 pub mod lease;
 pub mod look;
 pub mod outlived;
@@ -234,3 +235,6 @@ fn seconds(text: &str) -> Option<UnixSeconds> {
     let whole = text.get(..19)?;
     PrimitiveDateTime::parse(whole, &format).ok().map(|at| UnixSeconds(at.assume_utc().unix_timestamp()))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

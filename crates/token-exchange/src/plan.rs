@@ -176,26 +176,33 @@ pub fn need(leg: &Leg<'_>, issuer: &str, endpoints: &Endpoints) -> Result<TokenR
     let file = StoragePath::from_url_path(path).map_err(|_| Unplanned::Path)?;
     let file = file.below(&endpoint.base_path).ok_or(Unplanned::Base)?;
     let reach = endpoint.granularity.reach(&endpoint.area, &file).ok_or(Unplanned::Area)?;
-    let scope: ScopeSet = rights(leg, &endpoint, reach)
+    let directory = match endpoint.granularity {
+        Granularity::File => Granularity::Directory.reach(&endpoint.area, &file).ok_or(Unplanned::Area)?,
+        _ => reach.clone(),
+    };
+    let scope: ScopeSet = rights(leg, &endpoint, reach, directory)
         .into_iter()
         .map(|(operation, path)| Scope::Storage(operation, path))
         .collect();
     fits(TokenRequest { audience: endpoint.audience, scope })
 }
 
-fn rights(leg: &Leg<'_>, endpoint: &Endpoint, reach: StoragePath) -> Vec<(Operation, StoragePath)> {
+fn rights(
+    leg: &Leg<'_>,
+    endpoint: &Endpoint,
+    reach: StoragePath,
+    directory: StoragePath,
+) -> Vec<(Operation, StoragePath)> {
     use Operation::{Create, Modify, Read, Stage};
     let single = endpoint.granularity == Granularity::File;
     match (leg.side, endpoint.write) {
         (Side::Source, _) if leg.staging => vec![(Read, reach.clone()), (Stage, reach)],
         (Side::Source, _) => vec![(Read, reach)],
         (Side::Destination, Write::Least) if single => {
-            let directory = reach.parent();
             vec![(Read, directory.clone()), (Create, directory), (Modify, reach)]
         }
         (Side::Destination, write) => {
             let write = if write == Write::Create && !leg.overwrites { Create } else { Modify };
-            let directory = if single { reach.parent() } else { reach };
             vec![(Read, directory.clone()), (write, directory)]
         }
     }
@@ -217,6 +224,19 @@ mod tests {
     fn scope(url: &str, side: Side, endpoints: &Endpoints, overwrites: bool) -> Result<String, Unplanned> {
         let leg = Leg { url, side, staging: false, overwrites };
         need(&leg, "https://i", endpoints).map(|need| format!("{} {}", need.audience, need.scope))
+    }
+
+    #[test]
+    fn a_file_whose_name_would_be_escaped_takes_its_directorys_token_and_no_wider_one() {
+        let of = |write, side| {
+            let endpoints = Endpoints::new(Entry { write, ..others("/vo", "/data", "file") });
+            scope("davs://s/vo/data/a/per%25cent?copy_mode=push", side, &endpoints, false)
+        };
+        let is = |scope: &str| Ok(format!("https://s {scope}"));
+        assert_eq!(of(Write::Modify, Side::Source), is("storage.read:/data/a"));
+        assert_eq!(of(Write::Modify, Side::Destination), is("storage.read:/data/a storage.modify:/data/a"));
+        let least = of(Write::Least, Side::Destination);
+        assert_eq!(least, is("storage.read:/data/a storage.create:/data/a storage.modify:/data/a"));
     }
 
     #[test]

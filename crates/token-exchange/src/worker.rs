@@ -13,7 +13,7 @@ mod pace;
 mod shift;
 mod side;
 mod tempo;
-mod tokens;
+pub(crate) mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::fts::{DatabaseError, FtsDatabase};
 use crate::plan::Planning;
 use crate::seen::Sight;
 
-pub use lanes::Lanes;
+pub use lanes::{Haste, Lanes};
 use shift::{Shift, Until};
 pub use tempo::Tempo;
 pub(crate) use tokens::Lack;

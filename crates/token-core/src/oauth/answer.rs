@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use tracing::info;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -33,10 +34,23 @@ const NO_BEARER: &str = "its access token is no bearer token";
 #[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
 pub(super) struct TokenAnswer {
     access_token: String,
-    token_type: String,
+    /// Issuers forget it; a token without one is a Bearer.
+    token_type: Option<String>,
+    #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
     scope: Option<String>,
     refresh_token: Option<String>,
+}
+
+/// Issuers write it as text and as a float, too. One that can't be read is none: the refresh token beside it must not be lost.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let number = match Value::deserialize(deserializer)? {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse::<f64>().ok(),
+        _ => None,
+    };
+    let duration = |number: f64| Duration::try_from_secs_f64(number.max(0.0)).ok();
+    Ok(number.filter(|number| number.is_finite()).and_then(duration).map(|duration| duration.as_secs()))
 }
 
 impl TokenAnswer {
@@ -64,7 +78,7 @@ impl TokenAnswer {
         now: UnixSeconds,
     ) -> Result<Grant, TokenError> {
         let measure = Measure { settings, call, request };
-        if !self.token_type.eq_ignore_ascii_case("bearer") {
+        if self.token_type.as_ref().is_some_and(|name| !name.eq_ignore_ascii_case("bearer")) {
             return Err(measure.bad("its token type is not Bearer"));
         }
         let token =
@@ -148,5 +162,59 @@ impl Measure<'_> {
 
     fn mismatch(&self, reason: impl Into<String>) -> TokenError {
         self.call.mismatch(&self.settings.issuer, reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuer::Issuer;
+    use crate::oauth::ClientAuthentication;
+    use crate::secret::ClientSecret;
+
+    const NOW: UnixSeconds = UnixSeconds(1000);
+
+    /// What a body gives: the life of its token or why it is none, and its refresh token.
+    fn given(body: &str) -> (Result<u64, String>, Option<String>) {
+        let proof = ClientAuthentication::Basic(ClientSecret::new("s"));
+        let settings = OAuthSettings {
+            answer: Answer::Opaque,
+            ..OAuthSettings::new(Issuer::new("https://i").unwrap(), "c", proof)
+        };
+        let request = TokenRequest { audience: "a".into(), scope: ScopeSet::default() };
+        let mut answer = TokenAnswer::read(body.as_bytes()).unwrap();
+        let refresh = answer.refresh_token().unwrap();
+        let grant = answer.check(&settings, Call::Refresh, &request, NOW);
+        let life =
+            grant.map(|grant| NOW.until(grant.expires_at).as_secs()).map_err(|error| error.to_string());
+        (life, refresh.map(|token| token.expose().to_owned()))
+    }
+
+    #[test]
+    fn an_answer_that_is_written_otherwise_gives_its_tokens() {
+        let body = |rest: &str| given(&format!(r#"{{"access_token":"t","refresh_token":"r"{rest}}}"#));
+        for (rest, life) in [
+            (r#","token_type":"bearer","expires_in":3600"#, 3600),
+            (r#","token_type":"Bearer","expires_in":"3600""#, 3600),
+            (r#","token_type":"Bearer","expires_in":3599.0"#, 3599),
+            (r#","expires_in":" 60.9 ""#, 60),
+        ] {
+            assert_eq!(body(rest), (Ok(life), Some("r".into())), "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_outlives_what_is_wrong_with_the_token_beside_it() {
+        for (rest, why) in [
+            (r#""token_type":"DPoP","expires_in":60"#, "not Bearer"),
+            (r#""expires_in":"soon""#, "no expires_in"),
+            (r#""expires_in":"1e400""#, "no expires_in"),
+            (r#""expires_in":null"#, "no expires_in"),
+            (r#""expires_in":-5"#, "expired already"),
+        ] {
+            let (life, refresh) = given(&format!(r#"{{"access_token":"t","refresh_token":"r",{rest}}}"#));
+            assert!(life.as_ref().is_err_and(|told| told.contains(why)), "{rest}: {life:?}");
+            assert_eq!(refresh.as_deref(), Some("r"), "{rest}");
+        }
     }
 }

@@ -21,8 +21,13 @@ pub enum Granularity {
 }
 
 impl Granularity {
-    /// The path that a token for `file` is for; none when the file is not below `area` and should be.
+    /// The path that a token for `file` is for; none when the file is not below `area` and should be. But for the area's own, its
+    /// elements stand in a scope as they are: XRootD 5.5.3 does not know one that is escaped there (observed).
     pub fn reach(self, area: &StoragePath, file: &StoragePath) -> Option<StoragePath> {
+        self.wanted(area, file).map(|path| plain(area, path))
+    }
+
+    fn wanted(self, area: &StoragePath, file: &StoragePath) -> Option<StoragePath> {
         match self {
             Self::Endpoint => area.covers(file).then(|| area.clone()),
             Self::Prefix(depth) => {
@@ -38,6 +43,14 @@ impl Granularity {
             Self::File => Some(file.clone()),
         }
     }
+}
+
+/// The nearest path that has no element to be escaped, of `path` and those above it down from `area`; `path` itself when the area has
+/// such an element. Beside the area, at least one element stays.
+fn plain(area: &StoragePath, path: StoragePath) -> StoragePath {
+    let least = if area.covers(&path) { area.depth() } else { 1 };
+    let plain = path.unescaped();
+    if plain.depth() < path.depth() && plain.depth() >= least { plain } else { path }
 }
 
 impl TryFrom<String> for Granularity {
@@ -77,6 +90,30 @@ impl fmt::Display for Granularity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_ends_above_what_would_be_escaped() {
+        let reach = |granularity: &str, area: &str, url: &str| {
+            let granularity = Granularity::try_from(granularity.to_owned()).unwrap();
+            let file = StoragePath::from_url_path(url).unwrap();
+            granularity.reach(&StoragePath::parse(area).unwrap(), &file).unwrap().to_string()
+        };
+        for granularity in ["prefix:2", "directory", "file"] {
+            let reach = |area: &str, url: &str| reach(granularity, area, url);
+            assert_eq!(reach("/data", "/data/a/per%25cent/f"), "/data/a", "{granularity}");
+            assert_eq!(reach("/data", "/data/a b/f"), "/data", "{granularity}");
+            assert_eq!(reach("/", "/\u{e9}/f"), "/", "{granularity}");
+            assert!(
+                reach("/d%25", "/d%25/a/b/f").starts_with("/d%25/a/b"),
+                "{granularity}: the area has one"
+            );
+        }
+        assert_eq!(reach("file", "/data", "/data/a/x y"), "/data/a");
+        assert_eq!(reach("file", "/data", "/data/a/x+y=z"), "/data/a/x+y=z", "stands as it is");
+        assert_eq!(reach("directory", "/data", "/a/b c/f"), "/a", "beside the area");
+        assert_eq!(reach("directory", "/data", "/b c/f"), "/b%20c", "and not everything");
+        assert_eq!(reach("endpoint", "/d%25", "/d%25/f"), "/d%25");
+    }
 
     #[test]
     fn a_token_reaches_as_far_as_its_granularity_says() {

@@ -1,6 +1,6 @@
 //! Renews tokens in place, each by one worker at a time: those that are due, and any that is asked for.
 
-mod subjects;
+pub(crate) mod subjects;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::fts::remembered::How;
 use crate::fts::renew::{Hold, Renewable, Renewed};
 use crate::fts::{DatabaseError, FtsDatabase};
 use crate::seen::Seen;
-use crate::worker::{Tempo, Tokens};
+use crate::worker::{Haste, Tempo, Tokens};
 use subjects::Subjects;
 
 /// How long a rotated refresh token is held in memory while the database can't be written. After that it is lost.
@@ -107,7 +107,7 @@ impl Renewer {
             live.into_iter().filter_map(|hold| Some((hold, tokens.get(&hold.token_id)?))).collect();
         let subjects = Subjects::of(&self.fts, live.iter().map(|(_, token)| *token), now).await?;
         let renewals = stream::iter(live)
-            .map(|(hold, token)| self.renew(hold, token, &subjects))
+            .map(|(hold, token)| self.renew(hold, token, &subjects, Haste::Waits))
             .buffer_unordered(self.in_flight.max(1));
         let outcomes: Vec<_> = renewals.collect().await;
         for outcome in outcomes {
@@ -115,7 +115,10 @@ impl Renewer {
                 Ok(Outcome::Renewed(..)) => done.renewed += 1,
                 Ok(_) => done.failed += 1,
                 Err(DatabaseError::LeaseLost(id)) => {
-                    warn!(token = id, "another has renewed this token meanwhile");
+                    warn!(
+                        token = id,
+                        "this token was not ours to renew any more when its turn came or its renewal ended"
+                    );
                 }
                 Err(error) => return Err(error),
             }
@@ -139,7 +142,7 @@ impl Renewer {
             return Ok(None);
         };
         let subjects = Subjects::of(&self.fts, [&token].into_iter(), now).await?;
-        match self.renew(&hold, &token, &subjects).await {
+        match self.renew(&hold, &token, &subjects, Haste::First).await {
             Ok(outcome) => Ok(Some(outcome)),
             Err(DatabaseError::LeaseLost(_)) => Ok(None),
             Err(error) => Err(error),
@@ -151,8 +154,9 @@ impl Renewer {
         hold: &Hold,
         token: &Renewable,
         subjects: &Subjects,
+        haste: Haste,
     ) -> Result<Outcome, DatabaseError> {
-        let outcome = self.tried(hold, token, subjects).await?;
+        let outcome = self.tried(hold, token, subjects, haste).await?;
         self.seen.renewal(&outcome);
         Ok(outcome)
     }
@@ -162,13 +166,14 @@ impl Renewer {
         hold: &Hold,
         token: &Renewable,
         subjects: &Subjects,
+        haste: Haste,
     ) -> Result<Outcome, DatabaseError> {
         let request = match request(token) {
             Ok(request) => request,
             Err(why) => return self.failed(hold, token, Outcome::Refused(why)).await,
         };
         if let Some(refresh) = &token.refresh {
-            return self.by_refresh(hold, token, refresh, &request).await;
+            return self.by_refresh(hold, token, (refresh, &request), haste).await;
         }
         let ours = token.origin.as_ref().is_some_and(|origin| origin.how == How::ClientCredentials);
         let subject = match (ours, subjects.covering(token, &request)) {
@@ -177,8 +182,8 @@ impl Renewer {
             (false, Err(why)) => return self.failed(hold, token, Outcome::Refused(why)).await,
         };
         let next = match subject {
-            Some(subject) => self.tokens.next(subject, &request).await,
-            None => self.tokens.next_own(&token.issuer, &request).await,
+            Some(subject) => self.tokens.next(subject, &request, haste).await,
+            None => self.tokens.next_own(&token.issuer, &request, haste).await,
         };
         let got = match next {
             Token::Got(got) => got,
@@ -200,13 +205,22 @@ impl Renewer {
         &self,
         hold: &Hold,
         token: &Renewable,
-        old: &RefreshToken,
-        request: &TokenRequest,
+        (old, request): (&RefreshToken, &TokenRequest),
+        haste: Haste,
     ) -> Result<Outcome, DatabaseError> {
-        let Some(answer) = self.tokens.refresh(&token.issuer, old, request).await else {
-            let why = format!("no client is known for the issuer {}", token.issuer);
-            return self.failed(hold, token, Outcome::NotNow(why)).await;
+        let place = match self.tokens.place(&token.issuer, &token.token, haste).await {
+            Some(Ok(place)) => place,
+            Some(Err(error)) => {
+                return self.failed(hold, token, Outcome::NotNow(error.to_string())).await;
+            }
+            None => {
+                let why = format!("no client is known for the issuer {}", token.issuer);
+                return self.failed(hold, token, Outcome::NotNow(why)).await;
+            }
         };
+        let now = self.clock.now();
+        self.fts.hold_on(hold, now, now.plus(self.lease)).await?;
+        let answer = place.refresh(old, request).await;
         let now = self.clock.now();
         let (grant, next) = match answer {
             Ok(Refreshed { grant, refresh }) => (grant, refresh),
@@ -304,3 +318,6 @@ fn tell(token: &Renewable, why: &str, now: UnixSeconds, again: UnixSeconds) {
         warn!(token = token.id, audience = token.audience, why, left_s, again_in_s, "not renewed yet");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,8 @@ pub struct EndpointToken {
 /// The token of one side of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Handed {
-    /// The one that it was submitted with, by its `token_id`: its row stays as it is.
+    /// The one that it was submitted with, by its `token_id`: what stands in its row stays, but that nobody is to ask for another
+    /// where there is none.
     Given {
         /// That.
         id: String,
@@ -158,6 +159,7 @@ impl FtsDatabase {
         }
         let fates = fitted(&mut writing, &live).await?;
         writing.insert(&tokens(&fates)).await?;
+        writing.unmanage(&unrenewed(&fates)).await?;
         done.released += writing.release(&fates).await?;
         let (failed, expired) = writing.end_files(&fates).await?;
         done.failed += failed;
@@ -191,6 +193,20 @@ async fn fitted(
         all.append(&mut fates);
     }
     Ok(all)
+}
+
+/// Given tokens that nobody renews, each once, in the order of their ids: those that their submitter sees to, and those of an issuer
+/// whose tokens are used as they are.
+fn unrenewed(fates: &[(i64, Fate<Handed>)]) -> BTreeSet<&str> {
+    let sides = fates.iter().filter_map(|(_, fate)| match fate {
+        Fate::Release { source, destination, .. } => Some([source, destination]),
+        _ => None,
+    });
+    let given = sides.flatten().filter_map(|token| match token {
+        Handed::Given { id, ends: Some(_) } => Some(id.as_str()),
+        _ => None,
+    });
+    given.collect()
 }
 
 /// Each token of ours once, in the order of their ids, so that two workers lock rows in the same order.

@@ -298,6 +298,27 @@ impl FtsDatabase {
         .await
     }
 
+    /// Holds on to a token for its renewal until `end`, right before its refresh token is used: who has waited for a place may have
+    /// lost it to another, who uses the same refresh token.
+    ///
+    /// # Errors
+    /// [`DatabaseError::LeaseLost`] when it is not ours any more.
+    pub async fn hold_on(
+        &self,
+        hold: &Hold,
+        now: UnixSeconds,
+        end: UnixSeconds,
+    ) -> Result<(), DatabaseError> {
+        let statement = Statement::new(
+            "UPDATE token_exchange_token SET lease_end = ? WHERE token_id = ? AND owner = ? AND lease_end > ?",
+        );
+        let statement = statement.with(end.0).with(&hold.token_id).with(&hold.owner).with(now.0);
+        match self.tried(async || self.database.execute(statement.clone()).await.during(WHAT)).await? {
+            0 => Err(DatabaseError::LeaseLost(hold.token_id.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends a lease early, since nothing was done.
     ///
     /// # Errors
@@ -330,26 +351,6 @@ impl FtsDatabase {
             }
         }
         Ok(())
-    }
-
-    /// Ids of tokens that the submitter of an ended one has given since: same issuer and audience, those that end last first.
-    /// Whose they are, their claims say.
-    ///
-    /// # Errors
-    /// When a statement fails.
-    pub async fn later_tokens(
-        &self,
-        issuer: &str,
-        audience: &str,
-        living_at: UnixSeconds,
-    ) -> Result<Vec<String>, DatabaseError> {
-        let statement = Statement::new(
-            "SELECT token_id FROM t_token WHERE issuer = ? AND audience = ? AND access_token_expiry > ? \
-             ORDER BY access_token_expiry DESC LIMIT 20",
-        );
-        let statement = statement.with(issuer).with(audience).with(stamp(living_at));
-        let rows = self.tried(async || self.database.fetch(statement.clone()).await.during(WHAT)).await?;
-        rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>().during(WHAT)
     }
 }
 

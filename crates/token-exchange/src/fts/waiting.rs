@@ -64,6 +64,16 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// What it says of itself, if it is a WLCG token.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.token.as_ref().map(|(_, claims)| claims)
+    }
+
+    /// Whether it has not ended by `at`, as far as it says.
+    pub fn lives(&self, at: UnixSeconds) -> bool {
+        self.claims().is_some_and(|claims| claims.exp > at)
+    }
+
     /// Whose it is; without a `sub`, nobody knows whose else it could be.
     pub fn identity(&self) -> Option<String> {
         let (token, claims) = self.token.as_ref()?;
@@ -100,17 +110,21 @@ impl FtsDatabase {
 
     async fn read(&self, owner: &str, statement: Statement) -> Result<Vec<WaitingJob>, DatabaseError> {
         let rows = self.tried(async || self.database.fetch(statement.clone()).await.during(WHAT)).await?;
-        let mut waiting: Vec<WaitingJob> = Vec::new();
+        let mut waiting: Vec<(WaitingJob, i64)> = Vec::new();
         for row in &rows {
             let id: String = row.get(0).during(WHAT)?;
-            if waiting.last().is_none_or(|job| job.lease.job != id) {
-                waiting.push(job(owner, id, row).during(WHAT)?);
+            if waiting.last().is_none_or(|(job, _)| job.lease.job != id) {
+                waiting.push((job(owner, id, row).during(WHAT)?, row.integer(13).during(WHAT)?));
             }
-            if let (Some(job), Some(file)) = (waiting.last_mut(), file(row).during(WHAT)?) {
+            if let (Some((job, _)), Some(file)) = (waiting.last_mut(), file(row).during(WHAT)?) {
                 job.files.push(file);
             }
         }
-        Ok(waiting)
+        let judged = |(job, going): (WaitingJob, i64)| {
+            let planned = job.files.iter().map(|file| file.planned.as_str());
+            WaitingJob { kind: job.kind.planned(planned, going), ..job }
+        };
+        Ok(waiting.into_iter().map(judged).collect())
     }
 
     /// The tokens of these ids.
@@ -145,10 +159,14 @@ impl FtsDatabase {
     }
 }
 
+/// The last column is for jobs of several sources or destinations only: how many of their rows are or were to go, whatever became
+/// of the others. What never was in `TOKEN_PREP` shows that by its state alone.
 fn columns(job: &str, attempts: &str) -> Statement {
     Statement::new(&format!(
         "SELECT {job}, j.job_type, j.job_state, j.cancel_job, f.file_id, f.file_state_initial, f.source_surl, f.dest_surl, \
-         f.src_token_id, f.dst_token_id, {attempts}, j.max_time_in_queue, j.overwrite_flag "
+         f.src_token_id, f.dst_token_id, {attempts}, j.max_time_in_queue, j.overwrite_flag, \
+         CASE WHEN j.job_type = 'R' THEN (SELECT count(*) FROM t_file g WHERE g.job_id = j.job_id \
+         AND coalesce(nullif(g.file_state_initial, ''), g.file_state) <> 'NOT_USED') ELSE 0 END "
     ))
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use token_core::{TokenError, TokenRequest, UnixSeconds};
+use token_core::{ANY_AUDIENCE, TokenError, TokenRequest, UnixSeconds};
 
 use super::{Leg, Side, Submitted, Wanted, wanted};
 use crate::endpoint::{Endpoints, Granularity};
@@ -122,8 +122,9 @@ impl Planning {
         let Some(subject) = subjects.get(id) else {
             return Sided::Wait("its token row is gone".into());
         };
+        let on_both_sides = file.source_token == file.destination_token;
         let Some((_, claims)) = &subject.token else {
-            return match subject.unmanaged {
+            return match subject.unmanaged || (subject.refreshable && storages_own(subject, on_both_sides)) {
                 true => Sided::Given(id),
                 false => Sided::Refused("what FTS holds is no WLCG token".into()),
             };
@@ -132,7 +133,7 @@ impl Planning {
             claims,
             unmanaged: subject.unmanaged,
             refreshable: subject.refreshable,
-            on_both_sides: file.source_token == file.destination_token,
+            on_both_sides,
         };
         let leg = Leg {
             url,
@@ -214,6 +215,12 @@ impl Planning {
         }
         distinct
     }
+}
+
+/// Whether a token that tells nothing of itself was meant for storages, by what FTS wrote down of the one that was submitted. An
+/// exchange by `fts_token` may have put such a one in its place; what the bearer of a submission became goes to no storage.
+fn storages_own(subject: &Subject, on_both_sides: bool) -> bool {
+    !on_both_sides || subject.audience.split(' ').any(|audience| audience == ANY_AUDIENCE)
 }
 
 /// What of `request` the subject does not cover, in words: an exchange may only narrow.

@@ -1,5 +1,7 @@
 //! What is answered to one request: from the database, or after a renewal.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use token_core::UnixSeconds;
@@ -13,8 +15,39 @@ use crate::fresh::will_do;
 /// While another worker renews the token, so often it is looked whether it has done so.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Answers within `within`, whatever happens.
-pub(super) async fn answer(renewer: &Renewer, id: &str, within: Duration) -> Response {
+/// What goes on after the answer.
+pub(super) type Rest<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Answers within `within`, whatever happens. What is under way then is to go on: a refresh token that was used may be ended by the
+/// answer that is still to come.
+pub(super) async fn answer<'a>(
+    renewer: &'a Renewer,
+    id: String,
+    within: Duration,
+) -> (Response, Option<Rest<'a>>) {
+    let asked = id.clone();
+    let late = || {
+        let why = "its renewal takes longer than a refresh request may wait, and goes on";
+        Response::failure(&id, why, renewer.clock.now())
+    };
+    in_time(async move { tried(renewer, &asked, within).await }, within, late).await
+}
+
+/// What comes of `work` in time, or what is said `late` and the rest of it.
+async fn in_time<'a, T>(
+    work: impl Future<Output = T> + 'a,
+    within: Duration,
+    late: impl FnOnce() -> T,
+) -> (T, Option<Rest<'a>>) {
+    let mut work = Box::pin(work);
+    match tokio::time::timeout(within, &mut work).await {
+        Ok(done) => (done, None),
+        Err(_) => (late(), Some(Box::pin(async move { drop(work.await) }))),
+    }
+}
+
+/// Tries until there is an answer, or until the next try would be after `within`.
+async fn tried(renewer: &Renewer, id: &str, within: Duration) -> Response {
     let end = Instant::now() + within;
     let mut waits = Waits::new(&RetryPolicy {
         initial: Duration::from_millis(500),
@@ -72,5 +105,30 @@ async fn look(renewer: &Renewer, id: &str, before: &mut Option<i64>) -> Look {
         }
         Ok(None) => Look::Busy,
         Err(error) => Look::Again(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_is_answered_in_time_while_the_renewal_goes_on() {
+        let (go_on, ready) = tokio::sync::oneshot::channel::<()>();
+        let renewed = AtomicBool::new(false);
+        let work = async {
+            let _ = ready.await;
+            renewed.store(true, Ordering::Relaxed);
+            "renewed"
+        };
+        let (answer, rest) = in_time(work, Duration::from_millis(1), || "late").await;
+        assert_eq!((answer, renewed.load(Ordering::Relaxed)), ("late", false));
+        go_on.send(()).unwrap();
+        rest.unwrap().await;
+        assert!(renewed.load(Ordering::Relaxed), "not given up half way");
+        let (answer, rest) = in_time(async { "renewed" }, Duration::from_secs(60), || "late").await;
+        assert_eq!((answer, rest.is_none()), ("renewed", true));
     }
 }

@@ -65,10 +65,11 @@ impl Service {
         tokio::join!(self.listen(asks, stop), self.answer(asked));
     }
 
-    /// One answer for all who ask for the same token meanwhile, worked out to its end, whoever goes away.
+    /// One answer for all who ask for the same token meanwhile, in time; what was begun for it is worked out to its end, whoever goes
+    /// away.
     async fn answer(&self, mut asked: mpsc::Receiver<Ask>) {
         let mut waiting: HashMap<String, Vec<oneshot::Sender<Response>>> = HashMap::new();
-        let mut under_way = FuturesUnordered::new();
+        let (mut under_way, mut going_on) = (FuturesUnordered::new(), FuturesUnordered::new());
         loop {
             tokio::select! {
                 Some(Ask { token_id, back }) = asked.recv() => {
@@ -76,18 +77,20 @@ impl Service {
                     others.push(back);
                     if others.len() == 1 {
                         under_way.push(async move {
-                            let response = answer(&self.renewer, &token_id, self.within).await;
-                            (token_id, response)
+                            let (response, rest) = answer(&self.renewer, token_id.clone(), self.within).await;
+                            (token_id, response, rest)
                         });
                     }
                 }
-                Some((token_id, response)) = under_way.next() => {
+                Some((token_id, response, rest)) = under_way.next() => {
+                    going_on.extend(rest);
                     let waiting = waiting.remove(&token_id).unwrap_or_default();
                     self.renewer.seen.refresh_requests(waiting.len(), response.refresh_message.is_none());
                     for back in waiting {
                         let _ = back.send(response.clone());
                     }
                 }
+                Some(()) = going_on.next() => (),
                 else => return,
             }
         }

@@ -7,26 +7,52 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use token_core::{OAuthClient, TokenError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Whether a call waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Behind all that came before: files wait in FTS's queue for it.
+    Waits,
+    /// Before all that wait for their turn: a running transfer waits for it, and not for long.
+    First,
+}
+
 /// A lane for each issuer. An issuer that is slow fills its own lane and no other's, and all lanes together are no wider than the
 /// whole.
 #[derive(Clone, Debug)]
-pub struct Lanes(Vec<Arc<Semaphore>>);
+pub struct Lanes(Vec<Lane>);
+
+#[derive(Clone, Debug)]
+struct Lane {
+    places: Arc<Semaphore>,
+    /// Who waits for its turn stands in line here, and only the head of the line waits for a place: who is in haste is behind that
+    /// one at most.
+    head: Arc<Semaphore>,
+}
 
 impl Lanes {
     /// Lanes for issuers that take so many calls at a time each, `whole` of them together.
     pub fn new(whole: usize, limits: &[usize]) -> Self {
-        let lane = |width| Arc::new(Semaphore::new(width));
+        let lane =
+            |width| Lane { places: Arc::new(Semaphore::new(width)), head: Arc::new(Semaphore::new(1)) };
         Self(shares(whole, limits).into_iter().map(lane).collect())
     }
 
     /// Waits for a place in the lane of this issuer; none when no call is to begin any more.
-    pub async fn place(&self, issuer: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(self.0.get(issuer)?).acquire_owned().await.ok()
+    pub async fn place(&self, issuer: usize, haste: Haste) -> Option<OwnedSemaphorePermit> {
+        let lane = self.0.get(issuer)?;
+        let _head = match haste {
+            Haste::Waits => Some(lane.head.acquire().await.ok()?),
+            Haste::First => None,
+        };
+        Arc::clone(&lane.places).acquire_owned().await.ok()
     }
 
     /// No call begins any more.
     pub fn close(&self) {
-        self.0.iter().for_each(|lane| lane.close());
+        for lane in &self.0 {
+            lane.head.close();
+            lane.places.close();
+        }
     }
 }
 
@@ -35,14 +61,29 @@ impl Lanes {
 pub(super) struct Turn {
     lanes: Lanes,
     issuer: Option<usize>,
+    haste: Haste,
     taken: AtomicBool,
     refused: AtomicBool,
 }
 
 impl Turn {
     /// In the lane of this issuer; without one, calls are not held up.
-    pub(super) fn new(lanes: Lanes, issuer: Option<usize>) -> Self {
-        Self { lanes, issuer, taken: AtomicBool::new(false), refused: AtomicBool::new(false) }
+    pub(super) fn new(lanes: Lanes, issuer: Option<usize>, haste: Haste) -> Self {
+        Self { lanes, issuer, haste, taken: AtomicBool::new(false), refused: AtomicBool::new(false) }
+    }
+
+    /// Waits for a place; the call may be made as long as it is held.
+    pub(super) async fn place(
+        &self,
+        client: &OAuthClient,
+    ) -> Result<Option<OwnedSemaphorePermit>, TokenError> {
+        let Some(issuer) = self.issuer else { return Ok(None) };
+        let place = self.lanes.place(issuer, self.haste).await;
+        if place.is_none() {
+            self.refused.store(true, Ordering::Relaxed);
+            return Err(TokenError::Throttled { issuer: client.issuer().to_string(), until_s: 0 });
+        }
+        Ok(place)
     }
 
     /// Makes a call when there is a place. The time for its tries begins then: who waits for a place is not late.
@@ -51,14 +92,7 @@ impl Turn {
         client: &OAuthClient,
         call: impl FnOnce() -> F,
     ) -> Result<T, TokenError> {
-        let place = match self.issuer {
-            Some(issuer) => Some(self.lanes.place(issuer).await),
-            None => None,
-        };
-        if let Some(None) = place {
-            self.refused.store(true, Ordering::Relaxed);
-            return Err(TokenError::Throttled { issuer: client.issuer().to_string(), until_s: 0 });
-        }
+        let _place = self.place(client).await?;
         self.taken.store(true, Ordering::Relaxed);
         call().await
     }
@@ -112,14 +146,37 @@ mod tests {
     #[tokio::test]
     async fn a_full_lane_keeps_no_other_waiting() {
         let lanes = Lanes::new(2, &[1, 1]);
-        let _held = lanes.place(0).await.unwrap();
-        assert!(lanes.place(1).await.is_some());
+        let _held = lanes.place(0, Haste::Waits).await.unwrap();
+        assert!(lanes.place(1, Haste::Waits).await.is_some());
         let waiting = tokio::spawn({
             let lanes = lanes.clone();
-            async move { lanes.place(0).await.is_none() }
+            async move { lanes.place(0, Haste::Waits).await.is_none() }
         });
         tokio::task::yield_now().await;
         lanes.close();
         assert!(waiting.await.unwrap(), "who waits is told that no call begins any more");
+    }
+
+    #[tokio::test]
+    async fn who_is_in_haste_is_behind_one_of_those_that_wait_at_most() {
+        let lanes = Lanes::new(1, &[1]);
+        let held = lanes.place(0, Haste::Waits).await.unwrap();
+        let (told, mut order) = tokio::sync::mpsc::unbounded_channel();
+        for (name, haste) in
+            [("a", Haste::Waits), ("b", Haste::Waits), ("c", Haste::Waits), ("x", Haste::First)]
+        {
+            let (lanes, told) = (lanes.clone(), told.clone());
+            tokio::spawn(async move {
+                let _place = lanes.place(0, haste).await.unwrap();
+                told.send(name).unwrap();
+            });
+            tokio::task::yield_now().await;
+        }
+        drop((held, told));
+        let mut came = String::new();
+        while let Some(name) = order.recv().await {
+            came.push_str(name);
+        }
+        assert_eq!(came, "axbc");
     }
 }

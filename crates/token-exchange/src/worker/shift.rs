@@ -6,6 +6,7 @@ mod looking;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use token_core::UnixSeconds;
@@ -58,6 +59,7 @@ type Task<'a, T> = Option<Pin<Box<dyn Future<Output = Result<T, DatabaseError>> 
 struct Looked {
     found: Found,
     subjects: HashMap<String, Subject>,
+    since: HashMap<String, Arc<[Subject]>>,
 }
 
 pub(super) struct Shift<'a> {
@@ -68,6 +70,8 @@ pub(super) struct Shift<'a> {
     told: Instant,
     desk: Desk,
     subjects: HashMap<String, Subject>,
+    /// For those of them that have ended, what their submitters have given since.
+    since: HashMap<String, Arc<[Subject]>>,
     subjects_read: Instant,
     conditions: Conditions,
     pace: Pace,
@@ -105,6 +109,7 @@ impl<'a> Shift<'a> {
             told: now,
             desk: Desk::default(),
             subjects: HashMap::new(),
+            since: HashMap::new(),
             subjects_read: now,
             conditions: Conditions::default(),
             pace: Pace::new(worker.tempo.interval(), now),

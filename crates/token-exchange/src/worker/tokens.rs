@@ -1,21 +1,25 @@
 //! Where endpoint tokens come from: exchanged by the client we are at the subject token's issuer, and kept.
 
+mod wish;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use token_core::retry::{Classify as _, Disposition};
 use token_core::{
-    AccessToken, CacheKey, CachedToken, Claims, Freshness, OAuthClient, RefreshToken, Refreshed, TokenError,
-    TokenKeeper, TokenRequest, TokenWish,
+    AccessToken, CacheKey, CachedToken, Claims, OAuthClient, RefreshToken, Refreshed, TokenError,
+    TokenKeeper, TokenRequest,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Lanes, lanes::Turn};
+use super::{Haste, Lanes, lanes::Turn};
 use crate::decide::Token;
 use crate::fts::hand_over::EndpointToken;
 use crate::fts::remembered::{How, Origin, Submitter};
 use crate::fts::waiting::Subject;
 use crate::plan::Mode;
+use wish::{Good, shared};
 
 /// The bounds of what others are told to wait for.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
@@ -54,10 +58,10 @@ impl IssuerClient {
         self.client.issuer().same_but_for_slash(issuer)
     }
 
-    /// The client under the name that a token's `iss` has, or that the last one had.
-    fn client(&self, subject: Option<&Subject>) -> &Arc<OAuthClient> {
+    /// The client under the name that this token's `iss` has, or that the last one had.
+    fn client(&self, claims: Option<&Claims>) -> &Arc<OAuthClient> {
         let Some(other) = &self.other else { return &self.client };
-        if let Some((_, claims)) = subject.and_then(|subject| subject.token.as_ref()) {
+        if let Some(claims) = claims {
             self.is_other.store(claims.iss == other.issuer().as_str(), Ordering::Relaxed);
         }
         if self.is_other.load(Ordering::Relaxed) { other } else { &self.client }
@@ -76,6 +80,18 @@ pub enum Fetched {
     },
     /// No call begins any more, since the worker is to stop.
     Closed,
+}
+
+impl Fetched {
+    /// When its subject has ended while it was asked for: what was refused waits, and its submitter may have given a later one.
+    pub(super) fn looked_at_again(self) -> Self {
+        match self {
+            Self::Ended { token: Token::Refused(why), asked } => {
+                Self::Ended { token: Token::Wait(why), asked }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Why there is no token.
@@ -117,6 +133,26 @@ impl From<Result<EndpointToken, Lack>> for Token<EndpointToken> {
     }
 }
 
+/// A place in the lane of an issuer, for one call.
+pub struct Place {
+    client: Arc<OAuthClient>,
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// What a refresh token gives.
+    ///
+    /// # Errors
+    /// See [`OAuthClient::refresh`].
+    pub async fn refresh(
+        self,
+        refresh: &RefreshToken,
+        request: &TokenRequest,
+    ) -> Result<Refreshed, TokenError> {
+        self.client.refresh(refresh, request).await
+    }
+}
+
 /// Gets tokens.
 pub struct Tokens {
     clients: Vec<IssuerClient>,
@@ -143,17 +179,23 @@ impl Tokens {
 
     /// The token of `request` that `subject` is exchanged for, or that we get as ourselves, which lives long enough to be handed over.
     pub async fn get(&self, subject: &Subject, request: &TokenRequest) -> Fetched {
-        let turn = self.turn(&subject.issuer);
-        let token = self.living(subject, request, self.min_life, &turn).await;
+        let turn = self.turn(&subject.issuer, Haste::Waits);
+        let token = self.living(subject, request, Good::enough(self.min_life), &turn).await;
         match turn.was_refused() {
             true => Fetched::Closed,
             false => Fetched::Ended { token: token.into(), asked: turn.was_taken() },
         }
     }
 
-    /// As [`Self::get`], and in the first half of its life: better than any that is due to be renewed.
-    pub async fn next(&self, subject: &Subject, request: &TokenRequest) -> Token<EndpointToken> {
-        self.living(subject, request, Duration::MAX, &self.turn(&subject.issuer)).await.into()
+    /// As [`Self::get`], and in the first half of its life: better than any that is due to be renewed. In haste, a fresh one.
+    pub async fn next(
+        &self,
+        subject: &Subject,
+        request: &TokenRequest,
+        haste: Haste,
+    ) -> Token<EndpointToken> {
+        let turn = self.turn(&subject.issuer, haste);
+        self.living(subject, request, Good::next(haste), &turn).await.into()
     }
 
     /// As [`Self::get`], and never more than the subject holds, also where we ask with our own rights.
@@ -163,32 +205,34 @@ impl Tokens {
         request: &TokenRequest,
     ) -> Result<EndpointToken, Lack> {
         self.within(subject, request)?;
-        let turn = self.turn(&subject.issuer);
-        let token = self.living(subject, request, self.min_life, &turn).await;
+        let turn = self.turn(&subject.issuer, Haste::Waits);
+        let token = self.living(subject, request, Good::enough(self.min_life), &turn).await;
         if turn.was_refused() { Err(Lack::Closed) } else { token }
     }
 
-    /// One of ours, by client credentials, in the first half of its life.
-    pub async fn next_own(&self, issuer: &str, request: &TokenRequest) -> Token<EndpointToken> {
+    /// One of ours, by client credentials, in the first half of its life. In haste, a fresh one.
+    pub async fn next_own(&self, issuer: &str, request: &TokenRequest, haste: Haste) -> Token<EndpointToken> {
         match self.client(issuer) {
             Some(known) => {
-                self.own(known.client(None), issuer, request, Duration::MAX, &self.turn(issuer)).await.into()
+                let turn = self.turn(issuer, haste);
+                self.own(known.client(None), issuer, request, Good::next(haste), &turn).await.into()
             }
             None => Err(Lack::NoClient(issuer.to_owned())).into(),
         }
     }
 
-    /// What a refresh token gives at the issuer that `t_token_provider` writes so; none when no client of ours is known there.
-    pub async fn refresh(
+    /// A place at the issuer that `t_token_provider` writes so, to use the refresh token that stands beside `token`, whose `iss`
+    /// tells the issuer's own name; none when no client of ours is known there.
+    pub async fn place(
         &self,
         issuer: &str,
-        refresh: &RefreshToken,
-        request: &TokenRequest,
-    ) -> Option<Result<Refreshed, TokenError>> {
-        let client = self.client(issuer)?;
-        let client = client.client(None);
-        let refreshing = client.refresh(refresh, request);
-        Some(self.turn(issuer).call(client, || refreshing).await)
+        token: &AccessToken,
+        haste: Haste,
+    ) -> Option<Result<Place, TokenError>> {
+        let claims = Claims::peek(token).ok();
+        let client = Arc::clone(self.client(issuer)?.client(claims.as_ref()));
+        let held = self.turn(issuer, haste).place(&client).await;
+        Some(held.map(|held| Place { client, _held: held }))
     }
 
     fn client(&self, issuer: &str) -> Option<&IssuerClient> {
@@ -196,9 +240,9 @@ impl Tokens {
     }
 
     /// A turn in the lane of this issuer.
-    fn turn(&self, issuer: &str) -> Arc<Turn> {
+    fn turn(&self, issuer: &str, haste: Haste) -> Arc<Turn> {
         let lane = self.clients.iter().position(|known| known.is_for(issuer));
-        Arc::new(Turn::new(self.lanes.clone(), lane))
+        Arc::new(Turn::new(self.lanes.clone(), lane, haste))
     }
 
     /// One is made for all subjects of the same identity: each subject must cover what is asked, and then what it is exchanged
@@ -207,19 +251,18 @@ impl Tokens {
         &self,
         subject: &Subject,
         request: &TokenRequest,
-        min_life: Duration,
+        good: Good,
         turn: &Arc<Turn>,
     ) -> Result<EndpointToken, Lack> {
         let Some(known) = self.client(&subject.issuer) else {
             return Err(Lack::NoClient(subject.issuer.clone()));
         };
         if known.mode == Mode::ClientCredentials {
-            return self.own(known.client(Some(subject)), &subject.issuer, request, min_life, turn).await;
+            return self.own(known.client(subject.claims()), &subject.issuer, request, good, turn).await;
         }
-        let client = known.client(Some(subject));
+        let client = known.client(subject.claims());
         let (token, claims) = self.within(subject, request)?;
-        let key = key(client, subject.identity(), request);
-        let wish = TokenWish { key, min_life, freshness: Freshness::Kept };
+        let wish = good.wish(key(client, subject.identity(), request));
         let (client, token, asked) = (Arc::clone(client), token.clone(), request.clone());
         let turn = Arc::clone(turn);
         let fetch = move || {
@@ -229,7 +272,7 @@ impl Tokens {
         };
         let submitter = Submitter::new(subject.id.clone(), claims.sub.as_deref(), subject.audience.clone());
         let origin = Origin { how: How::Exchange, submitter: Some(submitter) };
-        got(self.keeper.get(wish, fetch).await, &subject.issuer, request, origin)
+        got(shared(&self.keeper, wish, fetch).await, &subject.issuer, request, origin)
     }
 
     /// The subject's token, if it covers what is asked.
@@ -249,7 +292,7 @@ impl Tokens {
             return Ok((token, claims));
         }
         let known =
-            self.client(&subject.issuer).map(|known| known.client(Some(subject)).issuer().to_string());
+            self.client(&subject.issuer).map(|known| known.client(subject.claims()).issuer().to_string());
         let issuer = known.unwrap_or_else(|| subject.issuer.clone());
         Err(TokenError::BeyondSubject { issuer, missing }.into())
     }
@@ -260,10 +303,10 @@ impl Tokens {
         client: &Arc<OAuthClient>,
         issuer: &str,
         request: &TokenRequest,
-        min_life: Duration,
+        good: Good,
         turn: &Arc<Turn>,
     ) -> Result<EndpointToken, Lack> {
-        let wish = TokenWish { key: key(client, None, request), min_life, freshness: Freshness::Kept };
+        let wish = good.wish(key(client, None, request));
         let (client, asked, turn) = (Arc::clone(client), request.clone(), Arc::clone(turn));
         let fetch = move || {
             let (client, asked, turn) = (Arc::clone(&client), asked.clone(), Arc::clone(&turn));
@@ -302,3 +345,6 @@ fn got(
         origin,
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -23,11 +23,14 @@ pub(crate) fn endpoints(base: &str, area: &str, granularity: &str) -> Endpoints 
 }
 
 /// A JWT that nobody signed.
-fn token(iss: &str, sub: &str, aud: &str, scope: &str) -> AccessToken {
+pub(crate) fn unsigned(claims: &str) -> AccessToken {
     let base64 = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    AccessToken::new(format!("{}.{}.c2ln", base64(r#"{"alg":"RS256"}"#), base64(claims))).unwrap()
+}
+
+fn token(iss: &str, sub: &str, aud: &str, scope: &str) -> AccessToken {
     let exp = NOW.0 + 600;
-    let claims = format!(r#"{{"iss":"{iss}","sub":"{sub}","exp":{exp},"aud":"{aud}","scope":"{scope}"}}"#);
-    AccessToken::new(format!("{}.{}.c2ln", base64(r#"{"alg":"RS256"}"#), base64(&claims))).unwrap()
+    unsigned(&format!(r#"{{"iss":"{iss}","sub":"{sub}","exp":{exp},"aud":"{aud}","scope":"{scope}"}}"#))
 }
 
 pub(crate) fn claims(iss: &str, aud: &str, scope: &str) -> Claims {
@@ -135,4 +138,27 @@ fn our_own_rights_are_used_for_submissions_that_have_the_scope_fts_wants() {
         matches!(planning.side(&file, Side::Source, &subjects, NOW), Sided::Made(..))
     };
     assert!(side(None) && side(Some("fts")) && !side(Some("fts:submit-transfer")));
+}
+
+#[test]
+fn an_opaque_token_that_was_exchanged_before_is_used_beside_a_new_one() {
+    let opaque = |unmanaged, refreshable, audience: &str| Subject {
+        token: None,
+        unmanaged,
+        refreshable,
+        audience: audience.into(),
+        ..subject("rucio", "fts")
+    };
+    let side = |opaque: Subject, destination: &str| {
+        let subjects: HashMap<String, Subject> =
+            [("a".to_owned(), opaque), ("b".to_owned(), subject("rucio", "storage.modify:/"))].into();
+        let file = WaitingFile { destination_token: Some(destination.into()), ..file(1, "a", "s/f", "d/f") };
+        planning("endpoint", Mode::Exchange, None).side(&file, Side::Source, &subjects, NOW)
+            == Sided::Given("a")
+    };
+    assert!(side(opaque(false, true, "https://s"), "b"), "exchanged by fts_token");
+    assert!(side(opaque(true, false, "fts"), "a"), "its submitter sees to it");
+    assert!(side(opaque(false, true, token_core::ANY_AUDIENCE), "a"), "for any storage");
+    assert!(!side(opaque(false, true, "fts"), "a"), "what the bearer became goes to no storage");
+    assert!(!side(opaque(false, false, "https://s"), "b"), "never exchanged");
 }

@@ -14,10 +14,12 @@ use super::super::side::taken;
 use super::super::tokens::Fetched;
 use super::{AT_A_TIME, FOR_ONE_ISSUER, GATHER, Looked, SUBJECTS_LIVE, Shift, Until};
 use crate::decide::{Fate, Token};
+use crate::fresh::renewer::subjects::{in_place_of, since};
 use crate::fts::DatabaseError;
 use crate::fts::hand_over::{Parcel, Rest};
 use crate::fts::lease::Look;
-use crate::fts::waiting::{WaitingFile, WaitingJob};
+use crate::fts::waiting::{Subject, WaitingFile, WaitingJob};
+use crate::plan::Mode;
 
 impl Shift<'_> {
     pub(super) fn begin_look(&mut self, now: Instant) {
@@ -44,10 +46,16 @@ impl Shift<'_> {
         };
         if now - self.subjects_read >= SUBJECTS_LIVE {
             self.subjects.clear();
+            self.since.clear();
             self.subjects_read = now;
         }
         let fts = &worker.fts;
-        let known: HashSet<String> = self.subjects.keys().cloned().collect();
+        let exchanged = |one: &&Subject| worker.planning.mode(&one.issuer) == Mode::Exchange;
+        // One that has ended since it was read is read again, with what its submitter has given since.
+        let ended = |one: &&Subject| one.claims().is_some_and(|claims| claims.exp <= time);
+        let stale = |one: &&Subject| exchanged(one) && ended(one) && !self.since.contains_key(&one.id);
+        let known = self.subjects.values().filter(|one| !stale(one));
+        let known: HashSet<String> = known.map(|one| one.id.clone()).collect();
         self.looking = Some(Box::pin(async move {
             let found = fts.lease(&look).await?;
             let files = found.jobs.iter().filter(|job| !job.cancelled).flat_map(|job| &job.files);
@@ -59,13 +67,14 @@ impl Shift<'_> {
             ids.sort_unstable();
             ids.dedup();
             let subjects = fts.subjects(&ids).await?;
-            Ok(Looked { found, subjects })
+            let since = since(fts, subjects.values().filter(exchanged), time).await?;
+            Ok(Looked { found, subjects, since })
         }));
     }
 
     pub(super) fn looked(&mut self, looked: Result<Looked, DatabaseError>) -> Result<(), DatabaseError> {
         let now = Instant::now();
-        let Looked { found, subjects } = match looked {
+        let Looked { found, subjects, since } = match looked {
             Ok(looked) => looked,
             Err(error) => {
                 let rest = self.away(error)?;
@@ -83,6 +92,7 @@ impl Shift<'_> {
         }
         self.did(&Report { jobs: found.jobs.len(), ..Report::default() });
         self.subjects.extend(subjects);
+        self.since.extend(since);
         for job in found.jobs {
             self.take(job);
         }
@@ -112,10 +122,13 @@ impl Shift<'_> {
         });
         for key in self.desk.take(taken) {
             let Some((subject, request)) = asked.remove(&key) else { continue };
-            let tokens = Arc::clone(&worker.tokens);
+            let since = self.since.get(&subject.id).map(|since| &**since).unwrap_or_default();
+            let subject = in_place_of(&subject, since, &request, now).cloned().unwrap_or(subject);
+            let (tokens, clock) = (Arc::clone(&worker.tokens), Arc::clone(&worker.clock));
             self.fetching.spawn(async move {
                 let fetched = tokens.get(&subject, &request).await;
-                (key, subject.issuer.clone(), fetched)
+                let ended = subject.lives(now) && !subject.lives(clock.now());
+                (key, subject.issuer.clone(), if ended { fetched.looked_at_again() } else { fetched })
             });
         }
     }

@@ -87,7 +87,7 @@ async fn what_rucios_and_ftss_own_files_give_is_told_as_theirs() {
     let rucio = file(
         "rucio.cfg",
         "[database]\ndefault = postgresql://rucio:canary-2@db/rucio\n[conveyor]\nscheme = davs\nsubmit_timeout = 7\n\
-         [oidc]\nidpsecrets = idpsecrets.json\nadmin_issuer = wlcg\n[transfers]\nhop_penalty = 5\n",
+         [oidc]\nidpsecrets = idpsecrets.json\nadmin_issuer = wlcg\n[transfers]\nretry_hops = 5\n",
     );
     let fts3 = file(
         "fts3config",
@@ -133,7 +133,7 @@ async fn what_rucios_and_ftss_own_files_give_is_told_as_theirs() {
     expect(&entries, "submit.batch", "1000", "default".into());
     let origin = serde_json::json!({ "environment": "CONVEYOR__SUBMIT__SCHEMES" });
     expect(&entries, "submit.schemes", "[\"davs\", \"root\"]", origin);
-    assert!(said.contains("not taken over: [transfers] hop_penalty"), "{said}");
+    assert!(said.contains("not taken over: [transfers] retry_hops"), "{said}");
     // A database of ours in a file of its own stands before Rucio's, which then is not shown as if it counted.
     let place = file_beside(&rucio, "sqlite:////nowhere");
     let mut show = conveyor(&["--config", &ours, "config", "show", "--json"]);
@@ -203,4 +203,98 @@ async fn done(mut command: Command) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_finds_what_a_start_would_and_a_command_behind_a_list_is_one() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("secret"), "canary").unwrap();
+    let binaries = Binaries::find(false).await.unwrap();
+    let conveyor = format!(
+        "[rucio]\ndatabase = \"postgresql://u@h/d\"\n[issuer]\nurl = \"https://i.example/\"\nclient_id = \"c\"\nclient_secret_file = {:?}\n",
+        at("secret")
+    );
+    let exchange = "[fts]\ndatabase = \"mysql://u@h/d\"\n".to_owned();
+    let check = async |program: &Path, config: String, with: &[&str], variable: (&str, &str)| {
+        std::fs::write(at("c.toml"), config).unwrap();
+        let mut command = Command::new(program);
+        command
+            .args(["--config", &at("c.toml")])
+            .args(with)
+            .args(["config", "check"])
+            .env(variable.0, variable.1);
+        let output = done(command).await;
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert!(!said.contains("canary"), "{said}");
+        (output.status.code(), said)
+    };
+    let none = ("NO_VARIABLE", "");
+    let (code, said) = check(&binaries.conveyor, conveyor.clone(), &["--activities", "A B", "C"], none).await;
+    assert!(code == Some(0) && said.contains("can be used"), "{said}");
+    let (code, said) = check(&binaries.token_exchange, exchange.clone(), &[], none).await;
+    assert!(code == Some(0) && said.contains("can be used"), "{said}");
+    for (program, whole, named) in [
+        (&binaries.conveyor, format!("{conveyor}[share]\ninclude_rses = \"((\"\n"), "share.include_rses"),
+        (&binaries.conveyor, format!("{conveyor}[log]\nlevel = \"WARNING\"\n"), "log.level"),
+        (
+            &binaries.conveyor,
+            format!("{conveyor}timeout_s = 0\n"),
+            "`issuer.timeout_s`: it must be at least 1",
+        ),
+        (&binaries.conveyor, conveyor.replace("@h/d", "@h:x/d"), "rucio.database"),
+        (&binaries.conveyor, conveyor.replace("/d", "/d?sslmode=verify-full&sslrootcert=/no.pem"), "/no.pem"),
+        (
+            &binaries.conveyor,
+            format!("{conveyor}[cache]\npath = \"/c\"\nkey_file = \"/c.key\"\nkey_credential = \"k\"\n"),
+            "key_credential",
+        ),
+        (
+            &binaries.conveyor,
+            format!(
+                "{conveyor}[[fts.instance]]\nurl = \"https://f:1\"\n[[fts.instance]]\nurl = \"https://f:1/\"\n"
+            ),
+            "is there twice",
+        ),
+        (
+            &binaries.conveyor,
+            format!("{conveyor}[[fts.instance]]\nurl = \"f.example:8446\"\n"),
+            "fts.instance.url",
+        ),
+        (&binaries.token_exchange, format!("{exchange}ca_file = \"/no.pem\"\n"), "fts.ca_file"),
+        (
+            &binaries.token_exchange,
+            format!("{exchange}[api]\nlisten = \"127.0.0.1:1\"\nplain_http_on_loopback = true\n"),
+            "api.audience",
+        ),
+        (&binaries.token_exchange, format!("{exchange}[[issuer]]\nurl = \"nonsense\"\n"), "issuer.url"),
+        (
+            &binaries.token_exchange,
+            format!("{exchange}[[issuer]]\nurl = \"https://i/\"\ntimeout_s = 0.2\n"),
+            "`issuer[0].timeout_s`: a whole number",
+        ),
+        (
+            &binaries.token_exchange,
+            format!("{exchange}[[issuer]]\nurl = \"https://i/\"\n[[issuer]]\nurl = \"https://i\"\n"),
+            "is there twice",
+        ),
+    ] {
+        let (code, said) = check(program, whole.clone(), &[], none).await;
+        assert!(code == Some(2) && said.contains(named), "{named}: {whole}: {said}");
+    }
+    // A variable is named with what came by it; one that is set to nothing sets nothing.
+    let by = ("CONVEYOR__HTTP__LISTEN", "9770");
+    let (code, said) = check(&binaries.conveyor, conveyor.clone(), &[], by).await;
+    assert!(code == Some(2) && said.contains("environment variable CONVEYOR__HTTP__LISTEN"), "{said}");
+    let by = ("TOKEN_EXCHANGE__ISSUER__TIMEOUT_S", "1");
+    let (code, said) = check(&binaries.token_exchange, exchange.clone(), &[], by).await;
+    assert!(code == Some(2) && said.contains("TOKEN_EXCHANGE__ISSUER__TIMEOUT_S: `[[issuer]]`"), "{said}");
+    let by = ("CONVEYOR__FTS__CA_FILE", "");
+    let (code, said) = check(&binaries.conveyor, conveyor, &[], by).await;
+    assert_eq!(code, Some(0), "{said}");
+    // What Docker makes of a file that is not there.
+    let mut command = Command::new(&binaries.conveyor);
+    command.arg("--config").arg(folder.path()).args(["config", "check"]);
+    let said = text(&done(command).await.stderr);
+    assert!(said.contains("it is a folder"), "{said}");
 }

@@ -25,7 +25,14 @@ impl Configuration for Settings {}
 /// # Errors
 /// One line that names the key.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
-    settings.rucio.url().map_err(Failure::configuration)?;
+    let url = settings.rucio.url().map_err(Failure::configuration)?;
+    if daemon::postgres::is_for_us(url.expose()) {
+        daemon::postgres::check(url.expose())
+            .map_err(|error| Failure::configuration(format!("`rucio.database`: {error}")))?;
+    }
+    daemon::logs::check(&settings.log)?;
+    settings.share.share(settings.submit.ignore_availability).map_err(Failure::Configuration)?;
+    settings.fts.check_instances().map_err(Failure::Configuration)?;
     settings.cache.as_ref().map_or(Ok(()), CacheSettings::check)?;
     token_core::http::client(&settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;

@@ -18,7 +18,8 @@ const USUAL: &str = "/etc/token-conveyor/conveyor.toml";
 
 /// Submits Rucio's queued transfer requests to FTS with an FTS-audience token.
 #[derive(Debug, Parser)]
-#[command(name = "conveyor", version, about)]
+// A command behind a flag that takes several words is a command.
+#[command(name = "conveyor", version, about, subcommand_precedence_over_arg = true)]
 pub struct Arguments {
     /// The configuration file (TOML). `CONVEYOR__SECTION__KEY` in the environment overrides a key.
     #[arg(long, value_name = "FILE", global = true, default_value = USUAL)]

@@ -4,7 +4,7 @@ mod share;
 mod tokens;
 mod vo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,6 +170,24 @@ impl FtsSettings {
             connect_timeout: Duration::from_secs(self.connect_timeout_s),
             timeout: Duration::from_secs(self.timeout_s),
         }
+    }
+
+    /// Looks whether each `[[fts.instance]]` is one FTS, and none is there twice.
+    ///
+    /// # Errors
+    /// One line that names the key.
+    pub fn check_instances(&self) -> Result<(), String> {
+        let mut seen = HashSet::new();
+        for instance in &self.instance {
+            let url = instance.url.as_str().trim_end_matches('/');
+            if instance.url.scheme() != "https" || !instance.url.has_host() {
+                return Err(format!("`fts.instance.url` = {url}: `https://fts.example:8446` is expected"));
+            }
+            if !seen.insert((url, instance.vo.as_deref())) {
+                return Err(format!("`[[fts.instance]]`: {url} is there twice"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! `conveyor trace`: from a request to its FTS job, and back. Nothing is written, and nobody but Rucio's database is asked.
 
-use daemon::{Failure, terminal};
+use daemon::Failure;
+use daemon::terminal::{self, say};
 use serde::Serialize;
 
 use crate::request::RequestId;
@@ -66,18 +67,17 @@ async fn found(id: &str, rucio: &Rucio) -> Result<Option<Trace>, crate::rucio::D
     Ok(Some(Trace { requests: vec![request], cut: next.is_some(), previous }))
 }
 
-#[expect(clippy::print_stdout, reason = "the trace is the data of this command")]
 fn show(trace: &Trace, json: bool) {
     if json {
-        println!("{}", serde_json::to_string(trace).unwrap_or_default());
+        say(&serde_json::to_string(trace).unwrap_or_default());
         return;
     }
     let requests = trace.requests.iter().flat_map(|traced| lines("request", traced));
     for line in requests.chain(trace.previous.iter().flat_map(|traced| lines("before", traced))) {
-        println!("{}", terminal::line(&line));
+        say(&terminal::line(&line));
     }
     if trace.cut {
-        println!("{:<12} only so many are told", "...");
+        say(&format!("{:<12} only so many are told", "..."));
     }
 }
 

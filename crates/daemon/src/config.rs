@@ -4,6 +4,7 @@ mod annotated;
 mod beneath;
 mod command;
 mod effective;
+mod kinds;
 mod nearest;
 mod schema;
 
@@ -113,13 +114,21 @@ fn read_with<T: DeserializeOwned>(
         .map_or_else(|| "configuration".to_owned(), |path| format!("configuration file {}", path.display()));
     let at_fault = |line: String| Failure::Configuration(format!("{shown}: {line}"));
     if let Some(path) = path {
-        if let Err(error) = std::fs::File::open(path) {
-            return Err(Failure::Configuration(format!("cannot read the {shown}: {error}")));
+        let cannot =
+            |why: &dyn std::fmt::Display| Failure::Configuration(format!("cannot read the {shown}: {why}"));
+        let opened =
+            std::fs::File::open(path).and_then(|file| file.metadata()).map_err(|error| cannot(&error))?;
+        if opened.is_dir() {
+            return Err(cannot(&"it is a folder (a mount of a file that is not there makes one)"));
         }
         builder = builder.add_source(File::from(path).format(FileFormat::Toml));
     }
-    let environment =
-        Environment::with_prefix(prefix).prefix_separator("__").separator("__").try_parsing(true);
+    // A variable that is set to nothing, as `${UNSET:-}` does, sets nothing.
+    let environment = Environment::with_prefix(prefix)
+        .prefix_separator("__")
+        .separator("__")
+        .try_parsing(true)
+        .ignore_empty(true);
     // With no list among the keys, every text would be one.
     let environment = match shape.lists().as_slice() {
         [] => environment,
@@ -135,7 +144,15 @@ fn read_with<T: DeserializeOwned>(
     let given = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let credentials = Credentials { given, beside: path.and_then(Path::parent) };
     credentials.place(&mut values).map_err(at_fault)?;
-    let settings = T::deserialize(values.clone()).map_err(|error| at_fault(explain(&error)))?;
+    let by_variable = |variable: Option<String>, line: String| match variable {
+        Some(variable) => Failure::Configuration(format!("environment variable {variable}: {line}")),
+        None => at_fault(line),
+    };
+    kinds::settle(shape, &mut values, prefix).map_err(|wrong| by_variable(wrong.variable, wrong.line))?;
+    let settings = T::deserialize(values.clone()).map_err(|error| {
+        let variable = place_of(&error).and_then(|place| kinds::set_by(&values, place, prefix));
+        by_variable(variable, explain(&error))
+    })?;
     Ok(Loaded { settings, values, beneath: Beneath::default() })
 }
 
@@ -196,6 +213,26 @@ pub fn with_defaults_taken_in(annotated: &str, examples: &[&str]) -> String {
     annotated.lines().map(taken_in).collect()
 }
 
+/// The key that an error is about, as the library writes it.
+fn place_of(error: &ConfigError) -> Option<&str> {
+    match error {
+        ConfigError::At { key, .. } | ConfigError::Type { key, .. } => key.as_deref(),
+        _ => None,
+    }
+}
+
+/// The library leaves out a dot: `vo[0]send`.
+fn dotted(key: &str) -> String {
+    let mut dotted = String::new();
+    for sign in key.chars() {
+        if dotted.ends_with(']') && sign != '.' && sign != '[' {
+            dotted.push('.');
+        }
+        dotted.push(sign);
+    }
+    dotted
+}
+
 /// The library's own texts show the offending line or value; ours show where it is.
 fn explain(error: &ConfigError) -> String {
     match error {
@@ -206,11 +243,14 @@ fn explain(error: &ConfigError) -> String {
             format!("not valid TOML at {place}")
         }
         ConfigError::Type { key, expected, .. } => {
-            format!("`{}` has the wrong type: {expected} is expected", key.as_deref().unwrap_or("a key"))
+            format!(
+                "`{}` has the wrong type: {expected} is expected",
+                dotted(key.as_deref().unwrap_or("a key"))
+            )
         }
-        ConfigError::NotFound(key) => format!("`{key}` is missing"),
+        ConfigError::NotFound(key) => format!("`{}` is missing", dotted(key)),
         ConfigError::At { error, key, .. } => match key {
-            Some(key) => format!("in `{key}`: {}", explain(error)),
+            Some(key) => format!("in `{}`: {}", dotted(key), explain(error)),
             None => explain(error),
         },
         // serde's own words: they name keys, and for a wrong value what stands there.

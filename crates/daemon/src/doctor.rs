@@ -27,6 +27,6 @@ pub use storage::{Door, Minter, PROBE, knock};
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Options {
     /// Longest time for all of it; what was not looked at by then is named.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub within: u64,
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::reload::Handle;
 
 use crate::Failure;
@@ -48,7 +49,27 @@ impl Logs {
     }
 }
 
+/// Looks whether the level is one.
+///
+/// # Errors
+/// When it is no filter.
+pub fn check(settings: &LogSettings) -> Result<(), Failure> {
+    filter(&settings.level).map(drop)
+}
+
 fn filter(level: &str) -> Result<EnvFilter, Failure> {
+    // The library takes any other word for the name of a target, and would then write nothing of all others.
+    let bare = |part: &&str| !part.contains(['=', '[']);
+    if level
+        .split(',')
+        .map(str::trim)
+        .filter(bare)
+        .any(|part| part.is_empty() || part.parse::<LevelFilter>().is_err())
+    {
+        return Err(Failure::configuration(
+            "`log.level`: `error`, `warn`, `info`, `debug` or `trace` is expected, or a filter such as `info,conveyor=debug`",
+        ));
+    }
     // Why a certificate was refused is said by whoever made the call, with its name.
     EnvFilter::try_new(format!("rustls_platform_verifier=off,{level}"))
         .map_err(|error| Failure::Configuration(format!("`log.level`: {error}")))
@@ -82,4 +103,20 @@ pub fn start(settings: &LogSettings) -> Result<Logs, Failure> {
 /// The handle without its type, in which the whole format is written.
 fn changing<S: 'static>(handle: Handle<EnvFilter, S>) -> Logs {
     Logs(Box::new(move |filter| handle.reload(filter).map_err(Failure::runtime)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for level in ["info", "WARN", "debug,conveyor=trace", "off", "info,[canary]=debug", "warn, work=info"]
+        {
+            assert!(filter(level).is_ok(), "{level}");
+        }
+        for level in ["WARNING", "", "info,", "canary", "info,==", "conveyor=loud"] {
+            assert!(filter(level).is_err(), "{level}");
+        }
+    }
 }

@@ -129,6 +129,14 @@ fn scheme(url: &str) -> Option<&str> {
     matches!(base, "postgresql" | "postgres").then_some(rest)
 }
 
+/// Looks whether a URL is one that can be opened, with the files that it names; nobody is asked.
+///
+/// # Errors
+/// [`OpenError::Url`].
+pub fn check(url: &str) -> Result<(), OpenError> {
+    options(url).map(drop)
+}
+
 fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     let refused = |why: &str| OpenError::Url(why.to_owned());
     let rest = scheme(url).ok_or_else(|| refused("does not begin with `postgresql://`"))?;
@@ -149,7 +157,16 @@ fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
         PgSslMode::VerifyCa => {
             Err(refused("asks for sslmode=verify-ca, which is not supported; use verify-full"))
         }
-        PgSslMode::VerifyFull => Ok(options),
+        PgSslMode::VerifyFull => {
+            // Else it would look like a server that is away.
+            for (key, path) in url.query_pairs().filter(|(key, _)| key.starts_with("ssl") && key != "sslmode")
+            {
+                std::fs::read(&*path).map_err(|error| {
+                    OpenError::Url(format!("names a file by `{key}` that cannot be read: {path}: {error}"))
+                })?;
+            }
+            Ok(options)
+        }
         // libpq would verify here, we would not.
         _ if root => Err(refused("names sslrootcert without sslmode=verify-full")),
         _ => Ok(options),

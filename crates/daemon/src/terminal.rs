@@ -1,4 +1,16 @@
-//! Words of others on a person's terminal: names of files, reasons of storages, rows of a database.
+//! What a command prints: its data, and in it words of others: names of files, reasons of storages, rows of a database.
+
+use std::io::{ErrorKind, Write as _};
+
+/// Writes a line of data, or several, to standard output. A reader that has had enough, as `head`, is no error.
+#[expect(clippy::print_stderr, reason = "the data can't be had, and logs may not be set up")]
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => eprintln!("standard output: {error}"),
+        _ => (),
+    }
+}
 
 /// One line without control characters, which a terminal would obey; each is a space instead.
 pub fn line(text: &str) -> String {

@@ -36,11 +36,17 @@ pub(crate) fn check(settings: &Settings, other: Option<Place>) -> Result<(), Fai
     let providers = HttpSettings { ca_file: settings.providers.ca_file.clone(), ..HttpSettings::default() };
     token_core::http::client(&providers)
         .map_err(|error| Failure::configuration(format!("`providers`: {error}")))?;
+    daemon::logs::check(&settings.log)?;
     Api::check(&settings.api)?;
     settings.cache.as_ref().map_or(Ok(()), CacheSettings::check)?;
-    // What is not said of a client is in FTS's database.
-    for issuer in settings.issuer.iter().filter(|issuer| issuer.names_its_client()) {
-        issuer.shared.client(Arc::new(SystemClock), CancellationToken::new())?;
+    for issuer in &settings.issuer {
+        let url = issuer.shared.issuer()?;
+        token_core::http::client(&issuer.shared.http())
+            .map_err(|error| Failure::configuration(format!("`issuer` {url}: {error}")))?;
+        // What is not said of a client is in FTS's database.
+        if issuer.names_its_client() {
+            issuer.shared.client(Arc::new(SystemClock), CancellationToken::new())?;
+        }
     }
     Ok(())
 }

@@ -48,12 +48,7 @@ impl Api {
         clock: &Arc<dyn Clock>,
         seen: &Arc<Seen>,
     ) -> Result<Option<Self>, Failure> {
-        let Some(listener) = Listener::new(settings)? else { return Ok(None) };
-        if settings.audience.is_empty() {
-            return Err(Failure::configuration(
-                "`api.audience` is missing: the name that a caller's token must have among its audiences",
-            ));
-        }
+        let Some(listener) = Self::listener(settings)? else { return Ok(None) };
         let service = Service {
             gate: Gate::new(settings.audience.clone(), issuers, clock)?,
             endpoints: planning.endpoints.clone(),
@@ -71,7 +66,17 @@ impl Api {
     /// # Errors
     /// One line that names the key.
     pub(crate) fn check(settings: &ApiSettings) -> Result<(), Failure> {
-        Listener::new(settings).map(drop)
+        Self::listener(settings).map(drop)
+    }
+
+    fn listener(settings: &ApiSettings) -> Result<Option<Listener>, Failure> {
+        let listener = Listener::new(settings)?;
+        if listener.is_some() && settings.audience.is_empty() {
+            return Err(Failure::configuration(
+                "`api.audience` is missing: the name that a caller's token must have among its audiences",
+            ));
+        }
+        Ok(listener)
     }
 
     /// Answers until `stop` fires; what is being answered then is finished.

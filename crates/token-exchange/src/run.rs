@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use daemon::config::Loaded;
 use daemon::metrics::Issuers;
+use daemon::terminal::say;
 use daemon::{Failure, Reload, Shutdown, Vitals, config, logs, settings as shared};
 use token_core::{Clock, SystemClock, TokenKeeper};
 use tracing::{info, warn};
@@ -298,24 +299,24 @@ fn account(report: &Report, keeper: &TokenKeeper) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the report is the data of --run-once")]
 fn print(report: &Report, json: bool) {
     if json {
-        println!("{}", serde_json::to_string(report).unwrap_or_default());
+        say(&serde_json::to_string(report).unwrap_or_default());
         return;
     }
-    println!("jobs       {}", report.jobs);
-    println!("released   {}", report.released);
-    println!("failed     {}", report.failed);
-    println!("cancelled  {}", report.cancelled);
-    println!("retired    {} tokens", report.retired);
+    let mut lines = vec![
+        format!("jobs       {}", report.jobs),
+        format!("released   {}", report.released),
+        format!("failed     {}", report.failed),
+        format!("cancelled  {}", report.cancelled),
+        format!("retired    {} tokens", report.retired),
+    ];
     if report.short_lived.files > 0 {
         let ShortLived { files, shortest_s, file_id } = report.short_lived;
-        println!(
+        lines.push(format!(
             "short lived {files} files, with an unmanaged token of {shortest_s} s or more (file {file_id})"
-        );
+        ));
     }
-    for (reason, files) in &report.waiting {
-        println!("waiting    {files}: {reason}");
-    }
+    lines.extend(report.waiting.iter().map(|(reason, files)| format!("waiting    {files}: {reason}")));
+    say(&lines.join("\n"));
 }

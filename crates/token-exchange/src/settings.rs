@@ -3,6 +3,7 @@
 mod endpoints;
 mod issuer;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,7 +93,12 @@ impl FtsSettings {
     /// One line that names the key.
     pub fn place(&self, other: Option<Place>) -> Result<(Place, Tls), String> {
         let tls = match (&self.ca_file, self.tls) {
-            (Some(path), true) => Tls::CaFile(path.clone()),
+            (Some(path), true) => {
+                // Else it would look like a server that is away.
+                std::fs::read(path)
+                    .map_err(|error| format!("`fts.ca_file` = {}: {error}", path.display()))?;
+                Tls::CaFile(path.clone())
+            }
             (None, true) => Tls::Verified,
             (None, false) => Tls::Off,
             (Some(_), false) => return Err("`fts.ca_file` is set and `fts.tls` is false".into()),
@@ -146,6 +152,12 @@ impl Settings {
     /// # Errors
     /// One line that names the entry and what is wrong with it.
     pub fn planning(&self, issuers: Vec<IssuerRule>) -> Result<Planning, String> {
+        let mut seen = BTreeSet::new();
+        let twice =
+            |issuer: &&ExchangeIssuer| !seen.insert(issuer.shared.url.trim_end_matches('/').to_owned());
+        if let Some(issuer) = self.issuer.iter().find(twice) {
+            return Err(format!("`[[issuer]]`: {} is there twice", issuer.shared.url));
+        }
         Ok(Planning {
             endpoints: self.endpoints.table(&self.endpoint)?,
             issuers,

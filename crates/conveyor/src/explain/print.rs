@@ -1,18 +1,17 @@
 //! An explanation for people, or as JSON.
 
-use daemon::terminal;
+use daemon::terminal::{self, say};
 
 use super::Explanation;
 
-#[expect(clippy::print_stdout, reason = "the explanation is the data of this command")]
 pub(super) fn show(explanation: &Explanation, json: bool) {
     if json {
-        println!("{}", serde_json::to_string(explanation).unwrap_or_default());
+        say(&serde_json::to_string(explanation).unwrap_or_default());
         return;
     }
     // The job is told in several lines.
     for line in lines(explanation).iter().flat_map(|lines| lines.split('\n')) {
-        println!("{}", terminal::line(line));
+        say(&terminal::line(line));
     }
 }
 

@@ -1,17 +1,16 @@
 //! What was found, for people or as JSON.
 
-use daemon::terminal;
+use daemon::terminal::{self, say};
 
 use super::Report;
 
-#[expect(clippy::print_stdout, reason = "the differences are the data of this command")]
 pub(super) fn show(report: &Report, json: bool) {
     if json {
-        println!("{}", serde_json::to_string(report).unwrap_or_default());
+        say(&serde_json::to_string(report).unwrap_or_default());
         return;
     }
     for line in lines(report) {
-        println!("{}", terminal::line(&line));
+        say(&terminal::line(&line));
     }
 }
 

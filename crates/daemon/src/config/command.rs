@@ -9,6 +9,7 @@ use super::effective::{Entry, Origin, entries, plain_entries};
 use super::schema::Shape;
 use super::{Configuration, Loaded};
 use crate::Failure;
+use crate::terminal::say;
 
 /// Looks at the configuration, without starting anything.
 #[derive(Clone, Debug, Subcommand)]
@@ -50,7 +51,7 @@ impl About {
         let annotated = Annotated::read(self.annotated, &shape);
         format!(
             "# Configuration of `{}`\n\nMade from the code by `{} config show --reference`. Any key outside `[[...]]` can be set by the environment: \
-             `{}__SECTION__KEY`, a list of words with commas. A file of systemd's credentials may be named as `$CREDENTIALS_DIRECTORY/NAME`.\n\n{}",
+             `{}__SECTION__KEY`, a list of words with commas; a variable that is set to nothing sets nothing. A file of systemd's credentials may be named as `$CREDENTIALS_DIRECTORY/NAME`.\n\n{}",
             self.program,
             self.program,
             self.prefix,
@@ -109,7 +110,7 @@ impl About {
                 format!("{from}: the configuration can be used")
             }
         };
-        print(&text);
+        say(&text);
         Ok(())
     }
 }
@@ -130,9 +131,4 @@ fn table(entries: &[Entry]) -> String {
 #[expect(clippy::print_stderr, reason = "no logs are kept of the command")]
 fn note(notes: &[String]) {
     notes.iter().for_each(|line| eprintln!("{line}"));
-}
-
-#[expect(clippy::print_stdout, reason = "the data of the command")]
-fn print(text: &str) {
-    println!("{text}");
 }

@@ -147,6 +147,13 @@ fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
+pub(super) fn child_mut<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+    match &mut value.kind {
+        ValueKind::Table(table) => table.get_mut(key),
+        _ => None,
+    }
+}
+
 /// A header with nothing below it.
 fn is_bare(value: &Value) -> bool {
     matches!(&value.kind, ValueKind::Table(table) if table.is_empty())
@@ -167,9 +174,9 @@ fn origin(value: &Value, place: &str, walk: &Walk<'_>) -> Origin {
 }
 
 /// What the library calls its own source of variables.
-const ENVIRONMENT: &str = "the environment";
+pub(super) const ENVIRONMENT: &str = "the environment";
 
-fn variable(place: &str, prefix: &str) -> String {
+pub(super) fn variable(place: &str, prefix: &str) -> String {
     format!("{prefix}__{}", place.replace('.', "__").to_uppercase())
 }
 

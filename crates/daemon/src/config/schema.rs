@@ -41,6 +41,13 @@ impl Flattened {
 pub(super) enum Shape {
     /// A value; of these, when it is one of few words.
     Value(&'static [&'static str]),
+    /// A whole number.
+    Number {
+        /// Whether it may be below 0.
+        signed: bool,
+    },
+    /// `true` or `false`.
+    Truth,
     /// `[[section]]`s, or a list of values.
     List(Box<Self>),
     /// A table whose keys are free.
@@ -85,7 +92,7 @@ impl Shape {
         match self {
             Self::Section(section) => Some(section),
             Self::List(inner) | Self::Map(inner) => inner.section(),
-            Self::Value(_) => None,
+            Self::Value(_) | Self::Number { .. } | Self::Truth => None,
         }
     }
 
@@ -151,6 +158,8 @@ fn at<T: DeserializeOwned>(path: &mut Vec<Step>, flattened: &[Flattened]) -> (bo
     };
     let shape = match seen.kind {
         Kind::Value(words) => Shape::Value(words),
+        Kind::Number { signed } => Shape::Number { signed },
+        Kind::Truth => Shape::Truth,
         Kind::List => Shape::List(Box::new(inside(Step::Item).1)),
         Kind::Map => match flattened.iter().find(|section| section.place == place) {
             Some(Flattened { own, others, .. }) => {
@@ -188,6 +197,8 @@ struct Seen {
 
 enum Kind {
     Value(&'static [&'static str]),
+    Number { signed: bool },
+    Truth,
     List,
     Map,
     Section(&'static str, &'static [&'static str]),
@@ -216,11 +227,30 @@ impl<'de> Probe<'_> {
     }
 }
 
+macro_rules! ends_as {
+    ($kind:expr => $($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Aside> {
+            self.end::<V>($kind)
+        })*
+    };
+}
+
 impl<'de> Deserializer<'de> for Probe<'_> {
     type Error = Aside;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Aside> {
         self.end::<V>(Kind::Value(&[]))
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Aside> {
+        self.end::<V>(Kind::Truth)
+    }
+
+    ends_as! {
+        Kind::Number { signed: true } => deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+    }
+    ends_as! {
+        Kind::Number { signed: false } => deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Aside> {
@@ -281,7 +311,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple tuple_struct
+        f32 f64 char str string bytes byte_buf unit unit_struct tuple tuple_struct
         identifier ignored_any
     }
 }
@@ -317,6 +347,8 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value([]) => f.write_str("a value"),
+            Self::Number { .. } => f.write_str("a whole number"),
+            Self::Truth => f.write_str("`true` or `false`"),
             Self::Value(words) => write!(f, "`{}`", words.join("`, `")),
             Self::List(_) => f.write_str("a list"),
             Self::Map(_) => f.write_str("a table"),

@@ -7,22 +7,22 @@ use token_core::http::printable;
 
 use super::finding::{Finding, Level, exit_code};
 use crate::Failure;
+use crate::terminal::say;
 
 /// Prints all that was found: a line each, in colours on a terminal, or one JSON object.
 ///
 /// # Errors
 /// When something is red.
-#[expect(clippy::print_stdout, reason = "the findings are the data of the command")]
 pub fn finish(findings: &[Finding], json: bool) -> Result<(), Failure> {
     let exit_code = exit_code(findings);
     if json {
-        println!("{}", json!({ "findings": findings, "exit_code": exit_code }));
+        say(&json!({ "findings": findings, "exit_code": exit_code }).to_string());
     } else {
         let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         for finding in findings {
-            println!("{}", line(finding, colours));
+            say(&line(finding, colours));
         }
-        println!("{}", sum(findings));
+        say(&sum(findings));
     }
     let red = findings.iter().filter(|finding| finding.level == Level::Red).count();
     match exit_code {

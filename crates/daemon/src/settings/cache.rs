@@ -52,8 +52,8 @@ impl CacheSettings {
     /// # Errors
     /// One line that names the file and what to do.
     pub fn check(&self) -> Result<(), Failure> {
-        match &self.key_file {
-            Some(file) if !file.exists() => Ok(()),
+        match (&self.key_file, &self.key_credential) {
+            (Some(file), None) if !file.exists() => Ok(()),
             _ => self.keys().map(drop),
         }
     }

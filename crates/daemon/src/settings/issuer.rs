@@ -220,8 +220,9 @@ impl IssuerSettings {
             (Authentication::Basic, Some(file), None) => Ok(ClientAuthentication::Basic(secret(file)?)),
             (Authentication::Post, Some(file), None) => Ok(ClientAuthentication::Post(secret(file)?)),
             (Authentication::PrivateKeyJwt, None, Some(file)) => {
-                let key =
-                    AssertionKey::from_file(file, self.key_id.clone()).map_err(Failure::configuration)?;
+                let key = AssertionKey::from_file(file, self.key_id.clone()).map_err(|error| {
+                    Failure::configuration(format!("`issuer.private_key_file` = {}: {error}", file.display()))
+                })?;
                 Ok(ClientAuthentication::PrivateKeyJwt(key))
             }
             (Authentication::PrivateKeyJwt, ..) => Err(Failure::configuration(

@@ -2,7 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
-use daemon::{Failure, terminal};
+use daemon::Failure;
+use daemon::terminal::{self, say};
 use serde::Serialize;
 
 /// Lines of names and what they are.
@@ -27,16 +28,15 @@ impl Page {
 }
 
 /// Prints to standard output.
-#[expect(clippy::print_stdout, reason = "what was asked for is the data of these commands")]
 pub(super) fn print<T: Serialize>(
     json: bool,
     told: &T,
     page: impl FnOnce(&T) -> Page,
 ) -> Result<(), Failure> {
     if json {
-        println!("{}", serde_json::to_string(told).map_err(Failure::runtime)?);
+        say(&serde_json::to_string(told).map_err(Failure::runtime)?);
     } else {
-        print!("{}", page(told).text());
+        say(page(told).text().trim_end_matches('\n'));
     }
     Ok(())
 }

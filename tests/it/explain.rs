@@ -140,13 +140,22 @@ async fn every_condition_is_named_that_holds_a_request_back() {
         (&ids[2], "its transfer tool is FTS"),
         (&ids[3], "no earlier hop holds it back"),
         (&ids[4], "its rule wants it still"),
+        (&ids[5], "nobody else has it in hand"),
     ] {
         let explanation = explain(&grid, id, &[]).await;
         assert_eq!(failing(&explanation), [what]);
         assert_eq!((&explanation["eligible"], &explanation["outcome"]), (&false.into(), &"submit".into()));
     }
     let stamped = explain(&grid, &ids[5], &[]).await;
-    assert!(stamped["eligible"] == true && stamped.to_string().contains("will not for"), "{stamped}");
+    assert!(stamped.to_string().contains("left to it for another"), "{stamped}");
+    // Ten minutes later, or of a host that writes its local time.
+    for offset in ["-601 seconds", "+9 hours"] {
+        let stamp = format!(
+            "UPDATE requests SET last_processed_at = strftime('%Y-%m-%d %H:%M:%S.000000', 'now', '{offset}') WHERE id = '$id'"
+        );
+        change(&ids[5], &stamp).await;
+        assert_eq!(explain(&grid, &ids[5], &[]).await["eligible"], true, "{offset}");
+    }
 
     let flags: &[&str] = &["--activities", "Production Transfers", "--exclude-rses", "*", "--vos", "def"];
     let filtered = explain(&grid, &ids[6], flags).await;

@@ -195,6 +195,76 @@ async fn what_another_submitter_has_taken_is_left_alone() {
     expect_all_once(&grid, REQUESTS - 3).await;
 }
 
+/// A submitter of Rucio's own that runs as a daemon stamps what it looks at, and has it to itself for ten minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_python_submitter_has_just_looked_at_a_daemon_leaves_to_it() {
+    let (_folder, grid) = grid(FEW).await;
+    let theirs = "name IN ('mc26.simple.000000', 'mc26.two_sources.000003')";
+    let stamp = "last_processed_by = 'conveyor-submitter', last_processed_at = strftime('%Y-%m-%d %H:%M:%S.000000', 'now')";
+    change(&grid, &format!("UPDATE requests SET {stamp} WHERE {theirs}")).await;
+    let daemon = grid.spawn(conveyor(&grid, &[]), "conveyor.log").unwrap();
+    until("all others are submitted", async || states(&grid, "S").await == REQUESTS - 2).await;
+    terminate(daemon).await.unwrap();
+    assert_eq!(
+        count(&grid, &format!("requests WHERE {theirs} AND state = 'Q' AND external_id IS NULL")).await,
+        2
+    );
+    // As Rucio's own, a single walk takes all.
+    assert_eq!(once(&grid).await["submitted"], 2);
+    expect_all_once(&grid, REQUESTS).await;
+}
+
+/// FTS is away for longer than Rucio's finisher waits for a claim: it is kept from being taken for forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_nobody_can_resolve_stays_ours() {
+    let (_folder, grid) = grid(&[("mc26.simple", 10)]).await;
+    grid.fts.set_submit_fault(SubmitFault::Slow(Duration::from_secs(30)));
+    let mut daemon = grid.spawn(conveyor(&grid, &["--run-once"]), "conveyor.log").unwrap();
+    until("FTS has the jobs", async || grid.fts.counts().await.unwrap().jobs == 2).await;
+    kill(&mut daemon).await;
+    let lately = "state = 'G' AND updated_at > strftime('%Y-%m-%d %H:%M:%S', 'now', '-5 minutes')";
+    change(&grid, "UPDATE requests SET updated_at = strftime('%Y-%m-%d %H:%M:%S.000000', 'now', '-100 minutes') WHERE state = 'G'").await;
+    assert_eq!(count(&grid, &format!("requests WHERE {lately}")).await, 0);
+    grid.fts.server().set_up(false);
+    let daemon = grid.spawn(conveyor(&grid, &[]), "second.log").unwrap();
+    until("its claims are young again", async || {
+        count(&grid, &format!("requests WHERE {lately}")).await == 10
+    })
+    .await;
+    grid.fts.set_submit_fault(SubmitFault::None);
+    grid.fts.server().set_up(true);
+    until("they are adopted", async || states(&grid, "S").await == 10).await;
+    terminate(daemon).await.unwrap();
+    assert_eq!(grid.fts.submissions(), 2, "nothing was posted again");
+    expect_all_once(&grid, 10).await;
+}
+
+/// As `add_messages` of Rucio has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_service_of_hermes_has_a_message_of_its_own() {
+    let (_folder, grid) = grid(&[("mc26.simple", 10)]).await;
+    change(&grid, "INSERT INTO configs (section, opt, value, created_at, updated_at) \
+         VALUES ('hermes', 'services_list', 'influx, activemq,email', '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000')").await;
+    assert_eq!(once(&grid).await["submitted"], 10);
+    let told = "SELECT DISTINCT json_extract(payload, '$.\"request-id\"'), services FROM messages WHERE event_type = 'transfer-submitted'";
+    let told = pairs(grid.rucio.pool(), told).await;
+    let of = |service: &str| told.iter().filter(|(_, services)| services == service).count();
+    assert_eq!((of("influx"), of("activemq"), told.len()), (10, 10, 20));
+}
+
+/// Between our look and our claim, a replica is deleted: the others' claims are made all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_deleted_meanwhile_costs_nobody_else_its_claim() {
+    let (_folder, grid) = grid(FEW).await;
+    let gone = "CREATE TRIGGER gone BEFORE UPDATE ON requests WHEN new.state = 'G' AND old.name = 'mc26.simple.000001' \
+                BEGIN DELETE FROM replicas WHERE name = 'mc26.simple.000001'; END";
+    change(&grid, gone).await;
+    assert_eq!(once(&grid).await["submitted"], REQUESTS);
+    let rows = "sources s JOIN requests r ON r.id = s.request_id WHERE r.name = 'mc26.simple.000001'";
+    assert_eq!(count(&grid, rows).await, 0);
+    assert_eq!(count(&grid, "requests WHERE state = 'S'").await, i64::try_from(REQUESTS).unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conveyor_killed_between_claim_and_answer_goes_on_with_the_same_jobs() {
     let (_folder, grid) = grid(FEW).await;

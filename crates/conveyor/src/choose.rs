@@ -203,6 +203,12 @@ impl<'a> Case<'a> {
         let ways = ways.unwrap_or_else(|| self.ways(&kept, pinned));
         let candidates = way::compressed(&kept, &ways.routes, self.request);
         if candidates.is_empty() {
+            let unknown = |replica: &Replica| self.topology.rse(&replica.rse).is_none();
+            if self.request.replicas.iter().any(unknown) {
+                return Verdict::Leave(
+                    "a source RSE is newer than what was read of the RSEs: looked at again when they are read anew",
+                );
+            }
             return none_left(&dropped);
         }
         way::plan(self.request, self.topology, self.rules, &candidates, &ways.sources)

@@ -21,7 +21,7 @@ use crate::access::{self, Access};
 use crate::rucio::{DatabaseError, Rucio};
 use crate::settings::Settings;
 use crate::tokens::Carried;
-use crate::topology::Topology;
+use crate::topology::{self, Topology};
 use fts::Place;
 
 /// Most FTS instances that are looked at.
@@ -36,11 +36,16 @@ struct Vo {
     topology: Topology,
 }
 
-/// Looks everything over and prints what was found.
+/// Looks everything over and prints what was found. `over` stands before Rucio's table of options.
 ///
 /// # Errors
 /// When something is red.
-pub(crate) async fn run(mut settings: Settings, options: Options, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(
+    mut settings: Settings,
+    over: topology::Options,
+    options: Options,
+    json: bool,
+) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let shutdown = Shutdown::on_signals()?;
     all_issuers(&mut settings).for_each(|issuer| issuer.retry_total_s = issuer.retry_total_s.min(PATIENCE_S));
@@ -49,7 +54,7 @@ pub(crate) async fn run(mut settings: Settings, options: Options, json: bool) ->
 
     let files = settings.issuers().flat_map(IssuerSettings::secret_files);
     findings.extend(secrets(files.chain(settings.rucio.database_file.as_deref())));
-    let looked = desk.look(RUCIO, rucio(&settings, &*clock)).await;
+    let looked = desk.look(RUCIO, rucio(&settings, over, &*clock)).await;
     let (vos, lines) = looked.unwrap_or_else(|| (Vec::new(), vec![desk.late(RUCIO, "connection")]));
     findings.extend(lines);
 
@@ -101,7 +106,7 @@ pub(crate) async fn run(mut settings: Settings, options: Options, json: bool) ->
 }
 
 /// Rucio's database, and the VOs in it.
-async fn rucio(settings: &Settings, clock: &dyn Clock) -> (Vec<Vo>, Vec<Finding>) {
+async fn rucio(settings: &Settings, over: topology::Options, clock: &dyn Clock) -> (Vec<Vo>, Vec<Finding>) {
     let of = RUCIO;
     let unopened = |error: &dyn std::fmt::Display, transient: bool| match transient {
         true => {
@@ -115,7 +120,7 @@ async fn rucio(settings: &Settings, clock: &dyn Clock) -> (Vec<Vo>, Vec<Finding>
         Err(line) => return (Vec::new(), vec![unopened(&line, false), skipped("it was not opened")]),
     };
     let rucio = match Rucio::open(&url, settings.rucio.schema.as_deref(), &settings.rucio.vo).await {
-        Ok(rucio) => rucio,
+        Ok(rucio) => rucio.with_options(over),
         Err(error) => {
             let line = unopened(&error, error.is_transient());
             return (Vec::new(), vec![line, skipped("it was not opened")]);

@@ -65,11 +65,15 @@ pub(crate) fn destination_url(
     topology: &Topology,
 ) -> Result<String, Unnamed> {
     let explicit = (!destination.deterministic).then(|| {
+        if topology.has_policy_package(request.vo()) {
+            return Err(Unnamed::Algorithm);
+        }
         let path = dataset::path(request.dataset(), &request.name);
         // What was tried before may lie on the tape already, and is not written over there.
         let anew = request.retry_count != 0 || request.activity.as_deref() == Some("Recovery");
-        if destination.is_tape() && anew { format!("{path}_{}", request.seen_at.0) } else { path }
+        Ok(if destination.is_tape() && anew { format!("{path}_{}", request.seen_at.0) } else { path })
     });
+    let explicit = explicit.transpose()?;
     let mut url = placed(request, destination, protocol, explicit.as_deref(), topology)?;
     if let Some(signed) = signed(destination) {
         // Wherever it stands, as Rucio does.
@@ -101,9 +105,19 @@ fn placed(
     let class = Class::of(&protocol.implementation).ok_or(Unnamed::Implementation)?;
     // gfal takes an empty path for none.
     let explicit = explicit.filter(|path| class != Class::Gfal || !path.is_empty());
-    let default = topology.option("policy", "lfn2pfn_algorithm_default").unwrap_or("hash");
-    let path = path(rse, request.external_scope(), &request.name, explicit, default)?;
+    let default = Default {
+        name: topology.option("policy", "lfn2pfn_algorithm_default").unwrap_or("hash"),
+        replaced: topology.has_policy_package(request.vo()),
+    };
+    let path = path(rse, request.external_scope(), &request.name, explicit, &default)?;
     Ok(url(class, protocol, &path))
+}
+
+/// The algorithm of RSEs that name none.
+struct Default<'a> {
+    name: &'a str,
+    /// Whether a policy package may have put another in its place; then it is not Rucio's own where an RSE names it, either.
+    replaced: bool,
 }
 
 /// The path of a file below the protocol's prefix.
@@ -112,7 +126,7 @@ fn path(
     scope: &str,
     name: &str,
     explicit: Option<&str>,
-    default: &str,
+    default: &Default<'_>,
 ) -> Result<String, Unnamed> {
     if let Some(path) = explicit {
         return Ok(path.to_owned());
@@ -121,7 +135,8 @@ fn path(
         return Err(Unnamed::NoPath);
     }
     let named = rse.attribute("lfn2pfn_algorithm").filter(|name| !name.is_empty() && *name != "default");
-    match named.unwrap_or(default) {
+    match named.unwrap_or(default.name) {
+        name if default.replaced && name == default.name => Err(Unnamed::Algorithm),
         "hash" => Ok(hash(scope, name)),
         "identity" => Ok(format!("{}/{name}", directories(scope))),
         _ => Err(Unnamed::Algorithm),
@@ -225,11 +240,18 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_rucio() {
-        let path = |rse: &Rse, scope: &str| path(rse, scope, "mc26.simple.000000", None, "hash");
+        let of = |rse: &Rse, scope: &str, replaced: bool| {
+            path(rse, scope, "mc26.simple.000000", None, &Default { name: "hash", replaced })
+        };
+        let path = |rse: &Rse, scope: &str| of(rse, scope, false);
         assert_eq!(path(&rse(true, None), "test").unwrap(), "test/f0/ea/mc26.simple.000000");
         assert_eq!(path(&rse(true, Some("identity")), "user.jo").unwrap(), "user/jo/mc26.simple.000000");
         assert_eq!(path(&rse(true, Some("belle2")), "test"), Err(Unnamed::Algorithm));
         assert_eq!(path(&rse(false, None), "test"), Err(Unnamed::NoPath));
+        // What a policy package may have put in the default's place.
+        assert_eq!(of(&rse(true, None), "test", true), Err(Unnamed::Algorithm));
+        assert_eq!(of(&rse(true, Some("hash")), "test", true), Err(Unnamed::Algorithm));
+        assert_eq!(of(&rse(true, Some("identity")), "test", true).unwrap(), "test/mc26.simple.000000");
     }
 
     #[test]

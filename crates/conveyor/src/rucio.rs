@@ -22,9 +22,12 @@ pub mod submitted;
 pub mod trace;
 mod url;
 
+use std::sync::Arc;
+
 use daemon::{postgres, sqlite};
 
 use crate::owner::Owner;
+use crate::topology::Options;
 use database::Database;
 pub use stamp::Stamp;
 use statement::Statement;
@@ -91,6 +94,10 @@ pub struct Rucio {
     database: Database,
     vo: String,
     owner: Owner,
+    /// What stands in `rucio.cfg`, which wins over the table `configs`.
+    over: Arc<Options>,
+    /// Whether what a submitter of Rucio's own has just taken in hand is left to it.
+    waits_for_python: bool,
 }
 
 impl Rucio {
@@ -108,7 +115,26 @@ impl Rucio {
         } else {
             Database::Sqlite(sqlite::open(url, &schema::USED).await?)
         };
-        Ok(Self { database, vo: vo.to_owned(), owner: Owner::of_this_process() })
+        Ok(Self {
+            database,
+            vo: vo.to_owned(),
+            owner: Owner::of_this_process(),
+            over: Arc::default(),
+            waits_for_python: false,
+        })
+    }
+
+    /// With what a submitter of Rucio's own has looked at in the last ten minutes left to it, as daemons among themselves do; a single walk
+    /// (`--run-once`) takes all, as Rucio's does.
+    #[must_use]
+    pub fn waiting_for_python(self) -> Self {
+        Self { waits_for_python: true, ..self }
+    }
+
+    /// With these options before those in the table `configs`, as those of `rucio.cfg` are.
+    #[must_use]
+    pub fn with_options(self, over: Options) -> Self {
+        Self { over: Arc::new(over), ..self }
     }
 
     /// The same database, connections and claims, for another VO.

@@ -11,7 +11,8 @@
 //! | `[conveyor] submit_timeout` | `fts.timeout_s`, rounded up |
 //! | `[conveyor] partition_hash_var` | `share.partition_by` |
 //!
-//! Other options of `[conveyor]`, `[transfers]` and `[oidc]` are named in one line at start. As in Rucio, an option that the file does not
+//! What Rucio reads from its table `configs` (`[policy]`, `[hermes]`, `[transfers]`, `[conveyor]`), it takes from the file first, and so do
+//! we. Other options of `[conveyor]`, `[transfers]` and `[oidc]` are named in one line at start. As in Rucio, an option that the file does not
 //! have is looked for in the table `configs` (`[conveyor]` only), and the whole of `rucio.cfg` is read with `%%` for `%`. Rucio itself has no
 //! variables of the environment over it; those of its containers are written into the file before a daemon starts.
 
@@ -27,6 +28,7 @@ use token_core::ClientSecret;
 
 use crate::settings::Settings;
 use crate::share::PartitionBy;
+use crate::topology::Options;
 use ini::Ini;
 
 /// What `rucio.cfg` and `idpsecrets.json` say.
@@ -35,8 +37,7 @@ pub(crate) struct RucioCfg {
     path: PathBuf,
     ini: Ini,
     client: Option<Client>,
-    /// What a person should know, a line each.
-    pub(crate) notes: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// The entry of `idpsecrets.json` that Rucio's daemons use.
@@ -57,7 +58,7 @@ struct Entry {
 }
 
 /// Options that are taken over, or that mean nothing to a submitter with tokens.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 18] = [
     "scheme",
     "max_time_in_queue",
     "default-source-strategy",
@@ -71,7 +72,16 @@ const KNOWN: [&str; 13] = [
     "idpsecrets",
     "admin_issuer",
     "use_preparer",
+    // As they are in the table `configs`.
+    "webdav_transfer_mode",
+    "source_ranking_strategies",
+    "hop_penalty",
+    "multihop_rse_expression",
+    "multihop_tombstone_delay",
 ];
+
+/// Sections of which what the table `configs` could say as well is taken as it stands.
+const AS_THEY_STAND: [&str; 4] = ["policy", "hermes", "transfers", "conveyor"];
 
 impl RucioCfg {
     /// Reads the file, and the file of secrets that it names.
@@ -103,14 +113,10 @@ impl RucioCfg {
                 "{shown}: `[conveyor] transfertool` is without fts3, the only one that there is here"
             ));
         }
-        let unmapped: Vec<_> = ["conveyor", "transfers", "oidc"]
-            .into_iter()
-            .flat_map(|section| ini.keys(section).map(move |key| (section, key)))
-            .filter(|(_, key)| !KNOWN.contains(key))
-            .map(|(section, key)| format!("[{section}] {key}"))
-            .collect();
-        if !unmapped.is_empty() {
-            notes.push(format!("{shown}: not taken over: {}", unmapped.join(", ")));
+        for section in AS_THEY_STAND {
+            for key in ini.keys(section) {
+                option(section, key)?;
+            }
         }
         Ok(Self { path: path.to_owned(), ini, client, notes })
     }
@@ -122,6 +128,40 @@ impl RucioCfg {
             new |= self.ini.add("conveyor", &key, value);
         }
         new
+    }
+
+    /// What a person should know, a line each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        let unmapped: Vec<_> = ["conveyor", "transfers", "oidc"]
+            .into_iter()
+            .flat_map(|section| self.ini.keys(section).map(move |key| (section, key)))
+            .filter(|(_, key)| !KNOWN.contains(key))
+            .map(|(section, key)| format!("[{section}] {key}"))
+            .collect();
+        if !unmapped.is_empty() {
+            notes.push(format!("{}: not taken over: {}", self.path.display(), unmapped.join(", ")));
+        }
+        if self.options().keys().any(|(section, key)| section == "policy" && key.starts_with("package")) {
+            notes.push(format!(
+                "{}: `[policy] package` may name paths in its own way: files for RSEs whose paths are made by the default algorithm \
+                 are left to Rucio's own submitter",
+                self.path.display()
+            ));
+        }
+        notes
+    }
+
+    /// What the table `configs` could say as well, and the file says before it.
+    pub(crate) fn options(&self) -> Options {
+        let keys = AS_THEY_STAND
+            .into_iter()
+            .flat_map(|section| self.ini.keys(section).map(move |key| (section, key)));
+        let value = |(section, key): (&str, &str)| {
+            let value = self.ini.get(section, key).ok().flatten()?;
+            Some(((section.to_owned(), key.to_owned()), value))
+        };
+        keys.filter_map(value).collect()
     }
 
     /// Whether Rucio's preparer chooses sources before its submitter does.
@@ -198,7 +238,7 @@ impl RucioCfg {
     /// Rucio's.
     pub(crate) fn over(&self, loaded: &mut Loaded<Settings>) {
         loaded.beneath =
-            Beneath { file: self.path.display().to_string(), answers: Vec::new(), notes: self.notes.clone() };
+            Beneath { file: self.path.display().to_string(), answers: Vec::new(), notes: self.notes() };
         if loaded.settings.rucio.database_file.is_some() {
             loaded.settings.rucio.database = None;
             loaded.outdo("rucio", "database");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::metrics::Issuers;
+use daemon::terminal::say;
 use daemon::{Failure, Reload, Shutdown, Vitals, Watch, logs, settings as shared};
 use fts_client::FtsError;
 use futures_util::future::join_all;
@@ -54,21 +55,28 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut rucio_cfg = arguments.rucio_cfg()?;
     let mut loaded = arguments.settings(rucio_cfg.as_ref())?;
     if let Some(Command::Doctor(options)) = &arguments.command {
-        return doctor::run(loaded.settings, *options, arguments.json).await;
+        let over = rucio_cfg.as_ref().map(RucioCfg::options).unwrap_or_default();
+        return doctor::run(loaded.settings, over, *options, arguments.json).await;
     }
     let logs = logs::start(&loaded.settings.log)?;
     let shutdown = Shutdown::on_signals()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     token_core::http::client(&loaded.settings.fts.http())
         .map_err(|error| Failure::configuration(format!("`fts`: {error}")))?;
-    let rucio = open(&loaded.settings.rucio).await?;
+    let mut rucio = open(&loaded.settings.rucio).await?;
     let mut options = Vec::new();
     if let Some(theirs) = &mut rucio_cfg {
-        theirs.notes.iter().for_each(|note| warn!("{note}"));
         options = rucio.options("conveyor").await.map_err(Failure::runtime)?;
+        // What stands in the file alone is before the table.
+        rucio = rucio.with_options(theirs.options());
         if theirs.complete(options.clone()) {
             loaded = arguments.settings(Some(theirs))?;
         }
+        theirs.notes().iter().for_each(|note| warn!("{note}"));
+    }
+    loaded.settings.fts.check_instances().map_err(Failure::Configuration)?;
+    if !arguments.run_once {
+        rucio = rucio.waiting_for_python();
     }
     let settings = loaded.settings.clone();
     match &arguments.command {
@@ -249,7 +257,6 @@ fn failure(error: &FtsError) -> Failure {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the report is the data of --run-once")]
 fn print(reports: &[(&str, Report)], json: bool) {
     let mut sum = Report::default();
     reports.iter().for_each(|(_, report)| sum.add(report));
@@ -259,15 +266,15 @@ fn print(reports: &[(&str, Report)], json: bool) {
             let each = reports.iter().map(|(vo, report)| ((*vo).to_owned(), serde_json::json!(report)));
             shown["vos"] = each.collect::<serde_json::Map<_, _>>().into();
         }
-        println!("{shown}");
+        say(&shown.to_string());
         return;
     }
     for (vo, report) in reports {
         if reports.len() > 1 {
-            println!("VO {vo}");
+            say(&format!("VO {vo}"));
         }
         for line in lines(report) {
-            println!("{line}");
+            say(&line);
         }
     }
 }

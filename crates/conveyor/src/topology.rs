@@ -102,6 +102,12 @@ fn truthy(value: &str) -> bool {
 /// Rucio's configuration in its database: value by section and option.
 pub type Options = HashMap<(String, String), String>;
 
+/// `[hermes] services_list`, without the one for mails, which are no transfers' messages.
+pub(crate) fn message_services(list: Option<&str>) -> Vec<String> {
+    let list = list.unwrap_or("activemq,email").split(',').map(str::trim);
+    list.filter(|service| !service.is_empty() && *service != "email").map(str::to_owned).collect()
+}
+
 /// Rucio's default cost of one more hop (`[transfers] hop_penalty`).
 const HOP_PENALTY: i64 = 10;
 /// How long a replica on the way is kept, in seconds (`[transfers] multihop_tombstone_delay`).
@@ -230,9 +236,20 @@ impl Topology {
         rse.attribute("multihop_tombstone_delay").unwrap_or(default).trim().parse().ok()
     }
 
-    /// An option of Rucio's configuration in its database.
+    /// An option of Rucio's configuration, in its database or in the `rucio.cfg` that was given.
     pub fn option(&self, section: &str, option: &str) -> Option<&str> {
         self.options.get(&(section.to_owned(), option.to_owned())).map(String::as_str)
+    }
+
+    /// The services that Rucio's messages about transfers are for: a row each.
+    pub fn message_services(&self) -> Vec<String> {
+        message_services(self.option("hermes", "services_list"))
+    }
+
+    /// Whether a policy package may have algorithms of its own in place of Rucio's default ones for files of this VO.
+    pub fn has_policy_package(&self, vo: Option<&str>) -> bool {
+        let of = |option: &str| self.option("policy", option).is_some_and(|name| !name.trim().is_empty());
+        of("package") || vo.is_some_and(|vo| of(&format!("package-{vo}")))
     }
 
     /// Whether an account is an administrator of Rucio's, for whom restricted RSEs are open.
@@ -288,5 +305,20 @@ impl Protocol {
             tpc_write: Some(1),
             web_service_path: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_for_each_service_but_mail() {
+        assert_eq!(message_services(None), ["activemq"]);
+        assert_eq!(
+            message_services(Some("influx, elastic,email,activemq")),
+            ["influx", "elastic", "activemq"]
+        );
+        assert!(message_services(Some("email")).is_empty());
     }
 }

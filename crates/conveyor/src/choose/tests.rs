@@ -80,6 +80,15 @@ fn state(verdict: Verdict) -> (&'static str, &'static str) {
 }
 
 #[test]
+fn a_source_rse_that_is_not_known_yet_ends_nothing() {
+    let words =
+        "a source RSE is newer than what was read of the RSEs: looked at again when they are read anew";
+    assert_eq!(state(verdict(&request(&[("NEW", 0)]), |_| ())), ("Q", words));
+    assert_eq!(state(verdict(&request(&[("NEW", 0), ("C", 0)]), |_| ())), ("Q", words));
+    assert_eq!(sources(verdict(&request(&[("NEW", 0), ("A", 0)]), |_| ())), ["A"]);
+}
+
+#[test]
 fn ranking_comes_before_distance() {
     assert_eq!(sources(verdict(&request(&[("A", 0), ("B", 0)]), |_| ())), ["B", "A"]);
     assert_eq!(sources(verdict(&request(&[("A", 0), ("B", -1)]), |_| ())), ["A", "B"]);

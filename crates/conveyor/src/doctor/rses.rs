@@ -6,9 +6,11 @@ use url::Url;
 use crate::tokens::{Side, TokenRules};
 use crate::topology::{Protocol, Rse, Topology};
 
-/// The FTS that transfers to an RSE go to, if its attribute is the URL of one.
+/// The FTS that transfers to an RSE go to, if its attribute is the URL of one, or a list whose first is.
 pub(super) fn fts(rse: &Rse) -> Option<Url> {
-    Url::parse(rse.attribute("fts")?.trim()).ok().filter(|url| url.scheme() == "https" && url.has_host())
+    Url::parse(rse.attribute("fts")?.split(',').next()?.trim())
+        .ok()
+        .filter(|url| url.scheme() == "https" && url.has_host())
 }
 
 /// A URL without a slash at its end.
@@ -63,9 +65,8 @@ pub(super) fn look_over(of: &str, topology: &Topology, rules: &TokenRules) -> Ve
         "with `oidc_support` and without a davs protocol, so that nothing goes by token",
         "rucio-admin rse add-protocol with scheme davs",
     );
-    let idle = |protocol: &Protocol| {
-        protocol.tpc_read.is_none_or(|rank| rank == 0) && protocol.tpc_write.is_none_or(|rank| rank == 0)
-    };
+    // 0 is the best rank; what has none is off.
+    let idle = |protocol: &Protocol| protocol.tpc_read.is_none() && protocol.tpc_write.is_none();
     doubt(
         those(&|rse| by_token(rse) && davs(rse).next().is_some() && davs(rse).all(idle)),
         "davs",

@@ -4,10 +4,8 @@ use serde::Serialize;
 
 use crate::rucio::heartbeat::Living;
 use crate::rucio::look::Sight;
+use crate::rucio::queue::{AHEAD_S, IN_HAND_S};
 use crate::share::Part;
-
-/// After so many seconds a Python submitter looks again at a request that it has looked at and left.
-const PYTHON_LOOKS_AGAIN_S: i64 = 600;
 
 /// One condition.
 #[derive(Debug, Serialize)]
@@ -93,7 +91,7 @@ pub(super) fn all(sight: &Sight, served: &[String], part: &Part) -> Vec<Conditio
     conditions
 }
 
-/// A Python submitter's stamp, which binds Python's only.
+/// A submitter's stamp. One of Rucio's own has what it looked at to itself for a while.
 fn processed(sight: &Sight) -> Option<Condition> {
     let (by, since) = sight.processed.as_ref()?;
     let what = "nobody else has it in hand";
@@ -101,13 +99,15 @@ fn processed(sight: &Sight) -> Option<Condition> {
         return Some(Condition { what, holds: true, found: format!("claimed before by {by}") });
     }
     let since = (*since)?;
-    let found = match PYTHON_LOOKS_AGAIN_S - since {
-        left @ 1.. => format!(
-            "{by} looked at it {since} s ago and will not for {left} s; conveyor does not wait for that"
-        ),
-        _ => format!("{by} looked at it {since} s ago"),
+    let left = IN_HAND_S - since;
+    let holds = by != "conveyor-submitter" || left <= 0 || since < -AHEAD_S;
+    let found = match holds {
+        true => format!("{by} looked at it {since} s ago"),
+        false => {
+            format!("{by} looked at it {since} s ago: left to it for another {left} s (not with --run-once)")
+        }
     };
-    Some(Condition { what, holds: true, found })
+    Some(Condition { what, holds, found })
 }
 
 /// Whose slice it is in. With several conveyors, one of them has it.

@@ -38,6 +38,11 @@ impl Rucio {
         now: UnixSeconds,
     ) -> Result<Vec<Job>, DatabaseError> {
         let (now, seconds) = (Stamp::from(now), now);
+        // Requests that are made for hops are told of.
+        let services = match jobs.iter().any(Job::is_path) {
+            true => self.message_services().await?,
+            false => Vec::new(),
+        };
         let mut transaction = self.database.begin().await.during(WHAT)?;
         let waiting = hops::sort_out(&mut transaction, &mut jobs).await?;
         let mut taken = HashSet::new();
@@ -81,10 +86,10 @@ impl Rucio {
                 kept.push(renamed);
             }
         }
-        hops::make(&mut transaction, &kept, fts, &self.owner.mark(), seconds).await?;
+        hops::make(&mut transaction, &kept, fts, &self.owner.mark(), &services, seconds).await?;
         let made = kept.iter().flat_map(|job| &job.plans).map(|plan| plan.request.id.clone()).collect();
         let lock = self.database.lock("q");
-        let waiting = hops::wait(&mut transaction, waiting, &made, &lock, seconds).await?;
+        let waiting = hops::wait(&mut transaction, waiting, &made, &lock, &services, seconds).await?;
         let ids: Vec<_> = taken.into_iter().collect();
         unused(&mut transaction, &ids, &now).await?;
         let files = kept.iter().map(|job| (job.plans.as_slice(), job.is_path()));
@@ -92,6 +97,24 @@ impl Rucio {
         sources(&mut transaction, &files, &now).await?;
         transaction.commit().await.during(WHAT)?;
         Ok(kept)
+    }
+
+    /// Keeps the open claims of these jobs from being taken for forgotten ones, by Rucio's finisher after two hours and by other conveyors
+    /// before: FTS, which alone knows what became of them, is away.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn keep_claims(&self, jobs: &[String], now: UnixSeconds) -> Result<(), DatabaseError> {
+        for jobs in jobs.chunks(ROWS) {
+            let mut query = Statement::new("UPDATE requests SET updated_at = ");
+            query.bind(&Stamp::from(now)).push(", last_processed_by = ").bind(self.owner.mark().as_str());
+            query.push(" WHERE state = 'G' AND external_id IN (SELECT v.column1 FROM (");
+            query.rows([Column::texts(jobs.iter().map(String::as_str))]).push(") AS v)");
+            let mut transaction = self.database.begin().await.during("keeping open claims")?;
+            transaction.execute(query).await.during("keeping open claims")?;
+            transaction.commit().await.during("keeping open claims")?;
+        }
+        Ok(())
     }
 
     /// Makes each file of these claimed jobs, which FTS refused, a job of its own.
@@ -225,7 +248,7 @@ async fn sources(
     for rows in rows.chunks(ROWS) {
         let mut query = Statement::new(
             "INSERT INTO sources (request_id, scope, name, rse_id, dest_rse_id, url, bytes, ranking, is_using, created_at, \
-             updated_at) ",
+             updated_at) SELECT v.* FROM (",
         );
         query.rows([
             Column::ids(rows.iter().map(|(id, ..)| *id)),
@@ -240,6 +263,11 @@ async fn sources(
             Column::Each(now.into()),
             Column::Each(now.into()),
         ]);
+        // A replica that was deleted since it was read can have no row here, and must not cost the others theirs.
+        query.push(
+            ") AS v WHERE EXISTS (SELECT 1 FROM replicas rep WHERE rep.scope = v.column2 AND rep.name = v.column3 \
+             AND rep.rse_id = v.column4)",
+        );
         // A retried request has its row already, perhaps with an older URL: the one that is posted counts.
         query.push(
             " ON CONFLICT (request_id, rse_id, scope, name) DO UPDATE \

@@ -88,6 +88,7 @@ pub(super) async fn make(
     jobs: &[Job],
     fts: &str,
     mark: &str,
+    services: &[String],
     now: UnixSeconds,
 ) -> Result<(), DatabaseError> {
     let paths: Vec<&Job> = jobs.iter().filter(|job| job.is_path()).collect();
@@ -97,7 +98,7 @@ pub(super) async fn make(
     };
     let hops: Vec<_> = paths.iter().flat_map(claimed).collect();
     let links = paths.iter().flat_map(|job| links(&job.plans)).collect();
-    write(transaction, &hops, links, fts, mark, now).await
+    write(transaction, &hops, links, (fts, mark), services, now).await
 }
 
 /// Links the files that wait to the hops they wait for, and makes requests for their other hops, in `Q`. Their own requests stay in
@@ -107,6 +108,7 @@ pub(super) async fn wait(
     mut waiting: Vec<Waiting>,
     made: &HashSet<RequestId>,
     lock: &str,
+    services: &[String],
     now: UnixSeconds,
 ) -> Result<Vec<Vec<Plan>>, DatabaseError> {
     if waiting.is_empty() {
@@ -132,7 +134,7 @@ pub(super) async fn wait(
     };
     let hops: Vec<_> = waiting.iter().flat_map(new).collect();
     let links = waiting.iter().flat_map(|one| links(&one.plans)).collect();
-    write(transaction, &hops, links, "", "", now).await?;
+    write(transaction, &hops, links, ("", ""), services, now).await?;
     Ok(waiting.into_iter().map(|one| one.plans).collect())
 }
 
@@ -208,8 +210,8 @@ async fn write(
     transaction: &mut Transaction,
     hops: &[(Plan, Option<String>)],
     links: Vec<[RequestId; 3]>,
-    fts: &str,
-    mark: &str,
+    (fts, mark): (&str, &str),
+    services: &[String],
     now: UnixSeconds,
 ) -> Result<(), DatabaseError> {
     let at = Stamp::from(now);
@@ -222,16 +224,18 @@ async fn write(
         row
     });
     insert(transaction, "INSERT INTO transfer_hops (request_id, next_hop_request_id, initial_request_id, created_at, updated_at)", rows.collect()).await?;
-    let rows = hops.iter().map(|(hop, _)| {
-        let message = queued(hop, &at);
-        vec![
-            Value::Id(Some(random_hex())),
-            "transfer-queued".into(),
-            message.as_str().into(),
-            Value::Literal("'activemq'"),
-            (&at).into(),
-            (&at).into(),
-        ]
+    let rows = hops.iter().flat_map(|(hop, _)| {
+        let (message, at) = (queued(hop, &at), &at);
+        services.iter().map(move |service| {
+            vec![
+                Value::Id(Some(random_hex())),
+                "transfer-queued".into(),
+                message.as_str().into(),
+                service.as_str().into(),
+                at.into(),
+                at.into(),
+            ]
+        })
     });
     insert(
         transaction,

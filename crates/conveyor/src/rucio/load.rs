@@ -9,7 +9,7 @@ use super::database::Row;
 use super::statement::Statement;
 use super::{DatabaseError, During as _, Rucio};
 use crate::choose::Strategy;
-use crate::topology::{Options, Protocol, Rse, RseId, Topology};
+use crate::topology::{Options, Protocol, Rse, RseId, Topology, message_services};
 
 const WHAT: &str = "reading RSEs and distances";
 
@@ -28,8 +28,9 @@ impl Rucio {
         }
         let mut protocols = self.protocols().await?;
         let rows = Statement::new(
-            "SELECT id, rse, rse_type = 'TAPE', deterministic, staging_area, availability_read, volatile, \
-             availability_write, availability_delete, vo, city, region_code, country_name, continent, time_zone, \"ISP\", \
+            "SELECT id, rse, coalesce(rse_type = 'TAPE', FALSE), coalesce(deterministic, FALSE), coalesce(staging_area, FALSE), \
+             coalesce(availability_read, FALSE), coalesce(volatile, FALSE), coalesce(availability_write, FALSE), \
+             coalesce(availability_delete, FALSE), vo, city, region_code, country_name, continent, time_zone, \"ISP\", \
              \"ASN\", qos_class FROM rses WHERE NOT deleted AND vo = $1",
         );
         let mut rses = Vec::new();
@@ -57,12 +58,28 @@ impl Rucio {
         }
     }
 
-    /// What stands in the database; what stands in `rucio.cfg` beside it wins in Rucio, and is not seen here.
+    /// What stands in the database, and before it what stands in `rucio.cfg`.
     async fn all_options(&self) -> Result<Options, DatabaseError> {
         let rows = Statement::new("SELECT section, opt, value FROM configs WHERE value IS NOT NULL");
         let rows = self.database.fetch(rows).await.during("reading Rucio's configuration")?;
         let option = |row: &Row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?));
-        rows.iter().map(option).collect::<Result<_, sqlx::Error>>().during(WHAT)
+        let mut options: Options =
+            rows.iter().map(option).collect::<Result<_, sqlx::Error>>().during(WHAT)?;
+        options.extend(self.over.iter().map(|(key, value)| (key.clone(), value.clone())));
+        Ok(options)
+    }
+
+    /// The services that Rucio's messages are for.
+    pub(super) async fn message_services(&self) -> Result<Vec<String>, DatabaseError> {
+        let key = ("hermes".to_owned(), "services_list".to_owned());
+        if let Some(list) = self.over.get(&key) {
+            return Ok(message_services(Some(list)));
+        }
+        let row =
+            Statement::new("SELECT value FROM configs WHERE section = 'hermes' AND opt = 'services_list'");
+        let rows = self.database.fetch(row).await.during("reading Rucio's configuration")?;
+        let list: Option<String> = rows.first().map(|row| row.get(0)).transpose().during(WHAT)?.flatten();
+        Ok(message_services(list.as_deref()))
     }
 
     /// The accounts for which restricted RSEs are open.

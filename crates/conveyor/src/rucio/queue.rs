@@ -20,6 +20,10 @@ const PREPARED_LIFE_S: i64 = 6 * 3600;
 
 /// After this many seconds a claim is taken for left behind, whoever made it: no post and its look-ups take as long.
 const OLD_S: i64 = 900;
+/// How long what a submitter of Rucio's own has looked at is its own, as among several of those.
+pub(crate) const IN_HAND_S: i64 = 600;
+/// A stamp further ahead is of a host whose local time is not UTC (Rucio writes local time), and tells nothing.
+pub(crate) const AHEAD_S: i64 = 60;
 
 /// The sources of so many claims are read at a time.
 const SOURCES: usize = 2000;
@@ -62,6 +66,8 @@ pub struct Claimed {
     pub destination_url: String,
     /// URL by source.
     pub urls: HashMap<RseId, String>,
+    /// `updated_at`.
+    pub claimed_at: Stamp,
 }
 
 macro_rules! request_columns {
@@ -104,12 +110,11 @@ const ARRIVED: &str = concat!("SELECT r.id FROM requests r", queued!(), " AND r.
 /// The rest of Rucio's conditions: no rule's end and no earlier hop holds it back.
 const READ: &str =
     concat!("SELECT ", request_columns!(), " FROM (SELECT r.* FROM requests r", queued!(), " AND r.id");
-const READ_REST: &str = ") AS r \
+const READ_JOINS: &str = ") AS r \
      LEFT JOIN rules ON rules.id = r.rule_id \
      LEFT JOIN dids d ON d.scope = r.scope AND d.name = r.name \
      WHERE (rules.id IS NULL OR rules.child_rule_id IS NOT NULL OR rules.expires_at IS NULL OR rules.expires_at > $2) \
-     AND NOT EXISTS (SELECT 1 FROM transfer_hops h WHERE h.next_hop_request_id = r.id) \
-     ORDER BY r.created_at, r.id";
+     AND NOT EXISTS (SELECT 1 FROM transfer_hops h WHERE h.next_hop_request_id = r.id)";
 
 const CLAIMED: &str = concat!(
     "SELECT ",
@@ -185,7 +190,16 @@ impl Rucio {
         let mut read = Statement::new(READ).with(self.vo.as_str()).with(&Stamp::from(now));
         read.among(&ids);
         self.narrow(&mut read, part);
-        read.push(READ_REST);
+        read.push(READ_JOINS);
+        if self.waits_for_python {
+            // What a submitter of Rucio's own has just taken in hand it would else find gone, and drop the group that it made of it.
+            read.push(" AND (r.last_processed_by IS NULL OR r.last_processed_by <> 'conveyor-submitter' OR r.last_processed_at IS NULL");
+            read.push(" OR r.last_processed_at <= ").bind(&Stamp::from(UnixSeconds(now.0 - IN_HAND_S)));
+            read.push(" OR r.last_processed_at > ")
+                .bind(&Stamp::from(UnixSeconds(now.0 + AHEAD_S)))
+                .push(")");
+        }
+        read.push(" ORDER BY r.created_at, r.id");
         let rows = self.database.fetch(read).await.during(WHAT)?;
         let mut requests =
             rows.iter().map(|row| request(row, now)).collect::<Result<Vec<_>, _>>().during(WHAT)?;
@@ -265,6 +279,7 @@ impl Rucio {
                 destination_url: row.get(20).during(WHAT)?,
                 request: request(&row, now).during(WHAT)?,
                 urls: HashMap::new(),
+                claimed_at,
             });
         }
         for claims in claims.chunks_mut(SOURCES) {

@@ -7,7 +7,7 @@ use token_core::{UnixSeconds, random_hex};
 
 use super::database::Transaction;
 use super::stamp::Stamp;
-use super::statement::{Column, Statement, Value};
+use super::statement::{Column, Statement};
 use super::{DatabaseError, During as _, Rucio};
 use crate::choose::Plan;
 use crate::job::Job;
@@ -82,7 +82,8 @@ impl Rucio {
                 let ours = rows.iter().filter(|(_, plan)| open.contains(&plan.request.id));
                 let payloads: Vec<_> =
                     ours.map(|(job, plan)| payload(job, plan, outcome, fts, topology, &now)).collect();
-                tell(&mut transaction, payloads, outcome, &now).await?;
+                let services = topology.message_services();
+                tell(&mut transaction, &payloads, &services, outcome, &now).await?;
             }
         }
         transaction.commit().await.during(WHAT)?;
@@ -117,22 +118,23 @@ async fn close(
     rows.iter().map(|row| row.id(0).map(RequestId)).collect::<Result<_, _>>().during(WHAT)
 }
 
-/// Writes one message for each payload.
+/// Writes one message for each payload and service.
 async fn tell(
     transaction: &mut Transaction,
-    payloads: Vec<String>,
+    payloads: &[String],
+    services: &[String],
     outcome: &Outcome,
     now: &Stamp,
 ) -> Result<(), DatabaseError> {
-    if payloads.is_empty() {
+    if payloads.is_empty() || services.is_empty() {
         return Ok(());
     }
-    let ids = payloads.iter().map(|_| Some(random_hex())).collect();
-    let (payloads, beside) = payloads
-        .into_iter()
-        .map(|payload| match payload.chars().count() {
-            0..=PAYLOAD => (Some(payload), None),
-            _ => (Some("nolimit".to_owned()), Some(payload)),
+    let each = || payloads.iter().flat_map(|payload| services.iter().map(move |service| (payload, service)));
+    let ids = each().map(|_| Some(random_hex())).collect();
+    let (payloads, beside) = each()
+        .map(|(payload, _)| match payload.chars().count() {
+            0..=PAYLOAD => (Some(payload.clone()), None),
+            _ => (Some("nolimit".to_owned()), Some(payload.clone())),
         })
         .unzip();
     let mut query = Statement::new(
@@ -143,7 +145,7 @@ async fn tell(
         Column::Each(outcome.event().into()),
         Column::Texts(payloads),
         Column::Texts(beside),
-        Column::Each(Value::Literal("'activemq'")),
+        Column::texts(each().map(|(_, service)| service.as_str())),
         Column::Each(now.into()),
         Column::Each(now.into()),
     ]);

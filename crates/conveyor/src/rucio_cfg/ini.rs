@@ -13,16 +13,17 @@ impl Ini {
     /// Reads a file.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut sections: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-        let (mut section, mut last): (Option<String>, Option<String>) = (None, None);
+        let (mut section, mut last): (Option<String>, Option<(String, usize)>) = (None, None);
         for (number, line) in text.lines().enumerate() {
             let content = line.trim();
             if content.is_empty() || content.starts_with(['#', ';']) {
                 continue;
             }
             let bad = || format!("line {} is neither a section nor an option", number + 1);
-            // A line that is moved in goes on with the option before it.
-            if line.starts_with([' ', '\t'])
-                && let (Some(section), Some(key)) = (&section, &last)
+            let moved_in = line.len() - line.trim_start().len();
+            // A line that is moved in further than the option before it goes on with that.
+            if let (Some(section), Some((key, _))) =
+                (&section, last.as_ref().filter(|(_, at)| moved_in > *at))
             {
                 let value = sections.get_mut(section).and_then(|options| options.get_mut(key));
                 if let Some(value) = value {
@@ -42,7 +43,7 @@ impl Ini {
             };
             let options = section.as_ref().and_then(|section| sections.get_mut(section)).ok_or_else(bad)?;
             options.insert(key.clone(), value);
-            last = Some(key);
+            last = Some((key, moved_in));
         }
         Ok(Self(sections))
     }

@@ -15,7 +15,7 @@ const WHOLE: &str = "# Rucio\n[DEFAULT]\nhost = db\n[common]\nmulti_vo: True\n[d
     default = postgresql://u:canary%%40@%(host)s/rucio\nschema = prod\npool_size = 5\n\
     [conveyor]\nScheme = davs,\n  root\ntransfertool = fts3, globus\nsubmit_timeout = 2.5\nmax_time_in_queue = A:1, default:24\n\
     partition_hash_var = requests.rule_id\nuse_preparer = true\n; no more\n[oidc]\nidpsecrets = idpsecrets.json\n\
-    admin_issuer = wlcg\ntoken_min_lifetime = 300\n[transfers]\nhop_penalty = 5\n";
+    admin_issuer = wlcg\ntoken_min_lifetime = 300\n[transfers]\nhop_penalty = 5\na_new_one = 1\n";
 
 #[test]
 fn options_become_our_keys_and_others_are_named() {
@@ -29,8 +29,11 @@ fn options_become_our_keys_and_others_are_named() {
     });
     assert_eq!(cfg.keys().unwrap(), expected);
     assert!(cfg.prepares());
-    let notes = cfg.notes.join("\n");
-    assert!(notes.ends_with("not taken over: [transfers] hop_penalty, [oidc] token_min_lifetime"));
+    let notes = cfg.notes().join("\n");
+    assert!(notes.ends_with("not taken over: [transfers] a_new_one, [oidc] token_min_lifetime"), "{notes}");
+    let option = |section: &str, key: &str| cfg.options().get(&(section.to_owned(), key.to_owned())).cloned();
+    assert_eq!(option("transfers", "hop_penalty").as_deref(), Some("5"));
+    assert_eq!(option("oidc", "idpsecrets"), None);
     assert!(notes.contains("others may read it"), "{notes}");
     let debug = format!("{:?}", cfg.client);
     assert!(!debug.contains("canary"), "{debug}");
@@ -46,6 +49,30 @@ fn the_table_has_what_the_file_has_not() {
         cfg.keys().unwrap(),
         json!({"submit": {"schemes": ["davs"], "selection_strategy": "50%auto"}})
     );
+}
+
+#[test]
+fn options_that_are_moved_in_are_options_and_lines_further_in_go_on() {
+    let text = "[database]\n  default = sqlite:////a\n  schema = x\n[conveyor]\n  scheme = davs,\n    root\n  max_time_in_queue = default:7\n";
+    let (_folder, cfg) = read(text).unwrap();
+    assert_eq!(
+        cfg.keys().unwrap(),
+        json!({
+            "rucio": {"database": "sqlite:////a", "schema": "x"},
+            "submit": {"schemes": ["davs", "root"], "max_time_in_queue_h": {"default": 7}},
+        })
+    );
+}
+
+#[test]
+fn what_the_table_alone_says_and_is_not_taken_over_is_named_too() {
+    let (_folder, mut cfg) = read("[policy]\npackage = p\nlfn2pfn_algorithm_default = identity\n").unwrap();
+    cfg.complete(vec![("failover_scheme".to_owned(), "davs".to_owned())]);
+    let notes = cfg.notes().join("\n");
+    assert!(notes.contains("not taken over: [conveyor] failover_scheme"), "{notes}");
+    assert!(notes.contains("`[policy] package`"), "{notes}");
+    let key = ("policy".to_owned(), "lfn2pfn_algorithm_default".to_owned());
+    assert_eq!(cfg.options().get(&key).map(String::as_str), Some("identity"));
 }
 
 #[test]

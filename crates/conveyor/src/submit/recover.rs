@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fts_client::{JobId, Lookup};
+use token_core::UnixSeconds;
 use tracing::{debug, warn};
 
 use super::post::{End, FIELDS, adopt};
@@ -10,10 +11,13 @@ use super::{Party, Pass, Posts, Report, Submitter};
 use crate::choose::{Plan, replan};
 use crate::job::{Job, in_order};
 use crate::request::RequestKey;
-use crate::rucio::DatabaseError;
 use crate::rucio::queue::Claimed;
 use crate::rucio::settle::Outcome;
+use crate::rucio::{DatabaseError, Stamp};
 use crate::topology::Topology;
+
+/// The age at which an open claim is said to be still ours, well before others take it for forgotten.
+const KEEP_S: i64 = 600;
 
 impl Submitter {
     /// Resolves all open claims: a job that FTS has is adopted, one that it has not is posted again under the same id. Claims
@@ -25,6 +29,10 @@ impl Submitter {
             jobs.entry((claimed.fts.clone(), claimed.job.clone())).or_default().push(claimed);
         }
         let (mut stuck, mut asked) = (BTreeSet::new(), BTreeSet::new());
+        let long_ago = Stamp::from(UnixSeconds(self.clock.now().0 - KEEP_S));
+        let is_old = |claims: &[Claimed]| claims.iter().any(|claimed| claimed.claimed_at < long_ago);
+        let old: Vec<_> =
+            jobs.iter().filter(|(_, claims)| is_old(claims)).map(|(key, _)| key.clone()).collect();
         for ((fts, id), claims) in jobs {
             self.sight.work.moves();
             let files = claims.len();
@@ -61,19 +69,21 @@ impl Submitter {
                 asked.insert(fts);
             }
         }
-        let mut conditions = self.memory.conditions();
-        asked.difference(&stuck).for_each(|fts| conditions.resolved(fts));
-        for fts in conditions.due(self.clock.now()) {
-            // Nothing is open there any more, whoever has seen to it.
-            if !stuck.contains(&fts) {
-                conditions.resolved(&fts);
+        {
+            let mut conditions = self.memory.conditions();
+            asked.difference(&stuck).for_each(|fts| conditions.resolved(fts));
+            for fts in conditions.due(self.clock.now()) {
+                // Nothing is open there any more, whoever has seen to it.
+                if !stuck.contains(&fts) {
+                    conditions.resolved(&fts);
+                }
             }
         }
-        drop(conditions);
         if !stuck.is_empty() {
             self.memory.set_open(true);
         }
-        Ok(())
+        let kept: Vec<_> = old.into_iter().filter(|(fts, _)| stuck.contains(fts)).map(|(_, id)| id).collect();
+        self.rucio.keep_claims(&kept, self.clock.now()).await
     }
 
     /// Resolves one claim.

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_level_is_refused() {
-        for level in ["info", "WARN", "debug,conveyor=trace", "off", "info,[canary]=debug", "warn, work=info"]
+        for level in ["info", "WARN", "debug,conveyor=trace", "off", "info,[canary]=debug", "warn,work=info"]
         {
             assert!(filter(level).is_ok(), "{level}");
         }

@@ -234,7 +234,10 @@ mod tests {
 
     #[test]
     fn urls_are_read_as_rucio_cfg_writes_them() {
-        let url = "postgresql+psycopg://rucio:s%40cret@db.example:5433/rucio?sslmode=verify-full&sslrootcert=/ca.pem";
+        let ca = tempfile::NamedTempFile::new().unwrap();
+        let place =
+            "postgresql+psycopg://rucio:s%40cret@db.example:5433/rucio?sslmode=verify-full&sslrootcert=";
+        let url = &format!("{place}{}", ca.path().display());
         let read = options(url).unwrap();
         assert_eq!(shown(&read), "postgresql://rucio@db.example:5433/rucio");
         assert_eq!(options("postgres://u@h/d").map(|read| shown(&read)).unwrap(), "postgresql://u@h:5432/d");
@@ -249,6 +252,7 @@ mod tests {
             ("postgresql://u@h/d?passwort=canary", "other keys than"),
             ("postgresql://u:canary@h/d?sslmode=canary", "cannot be read"),
             ("postgresql://u:canary@h/d?sslmode=verify-ca", "use verify-full"),
+            ("postgresql://u:canary@h/d?sslmode=verify-full&sslrootcert=/no/such.pem", "/no/such.pem"),
             ("postgresql://u:canary@h/d?sslmode=require&sslrootcert=/ca.pem", "without sslmode=verify-full"),
         ] {
             let error = open(url, None, "test", &[]).await.unwrap_err();
